@@ -1,0 +1,72 @@
+"""The `vitseek` program: global options, error manners, and the list of commands.
+
+A command lives in its own file and imports what is heavy inside its function, so that
+`vitseek --help` and a cold `vitseek search` start fast.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import vitseek
+from vitseek.cli.common import printable
+from vitseek.errors import VitseekError
+
+app = typer.Typer(
+    name="vitseek",
+    help="Search your own images with Vision Transformers, on any CPU, without PyTorch.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED = 130
+_debug = False
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vitseek {vitseek.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+def main() -> None:
+    """Run the command line; every expected error is one or two lines and an exit status."""
+    try:
+        app()
+    except VitseekError as error:
+        if _debug:
+            raise
+        sys.stderr.write(f"error: {printable(error)}\n")
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `vitseek search … | head` is no error
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if _debug:
+            raise
+        sys.stderr.write(
+            f"error: unexpected {type(error).__name__}: {printable(error)}\n"
+            "This is a bug in vitseek: please report it with the output of `vitseek --debug …`.\n"
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Every exception that vitseek raises on purpose.
+
+    VitseekError
+    ├── UsageError              the call itself is wrong              (exit status 2)
+    │   ├── ShapeError          an array has the wrong shape
+    │   ├── ConfigError         a model or preprocessing description does not hold together
+    │   ├── UnknownModelError   no model of that name
+    │   ├── FilterSyntaxError   a --where filter does not parse
+    │   └── MissingExtraError   an optional part is not installed
+    ├── ImageError
+    │   ├── UnreadableImageError
+    │   └── ImageTooLargeError
+    ├── WeightsError
+    │   ├── PickledWeightsError
+    │   ├── CorruptWeightsError
+    │   ├── WeightsKeyError     missing, extra or misshapen parameters
+    │   └── DownloadError
+    │       ├── ChecksumError
+    │       └── OfflineError
+    ├── GalleryError
+    │   ├── GalleryNotFoundError
+    │   ├── GalleryEmptyError
+    │   ├── GalleryLockedError
+    │   ├── GalleryMismatchError
+    │   ├── GalleryCorruptError
+    │   ├── GalleryVersionError
+    │   ├── ImageNotFoundError
+    │   └── StorageError        the disk is full, or read-only
+    └── TrainingError
+
+A message says what was wanted, what came, which object, and what to do next.
+"""
+
+
+class VitseekError(Exception):
+    """Base of every error that vitseek raises on purpose; its text is meant for the user."""
+
+    exit_status = 1
+
+
+class UsageError(VitseekError):
+    """A call that cannot work as written: an option, an argument, a combination."""
+
+    exit_status = 2
+
+
+class ShapeError(UsageError):
+    """An array of another shape than the function takes."""
+
+
+class ConfigError(UsageError):
+    """A model or preprocessing description that contradicts itself or names something unknown."""
+
+
+class UnknownModelError(UsageError):
+    """A model name that is neither in the zoo nor a file nor a folder."""
+
+
+class FilterSyntaxError(UsageError):
+    """A ``--where`` filter that does not parse; the message shows the position."""
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed; the message names the extra to install."""
+
+
+class ImageError(VitseekError):
+    """An image that cannot be used."""
+
+
+class UnreadableImageError(ImageError):
+    """A file that is not an image, is cut off, or cannot be read."""
+
+
+class ImageTooLargeError(ImageError):
+    """An image with more pixels than the limit: a decompression bomb, or a limit set too low."""
+
+
+class WeightsError(VitseekError):
+    """Weights that cannot be loaded."""
+
+
+class PickledWeightsError(WeightsError):
+    """Weights stored with pickle, which runs code when read; refused with the way out."""
+
+
+class CorruptWeightsError(WeightsError):
+    """A weights file that is cut off or contradicts its own header."""
+
+
+class WeightsKeyError(WeightsError):
+    """Parameters that are missing, unexpected or of another shape; all of them in one message."""
+
+
+class DownloadError(WeightsError):
+    """A download that failed; what arrived is kept and resumed by the next try."""
+
+
+class ChecksumError(DownloadError):
+    """A file whose sha256 differs from the pinned one; it is not used."""
+
+
+class OfflineError(DownloadError):
+    """A file is not on this machine and the network may not be used."""
+
+
+class GalleryError(VitseekError):
+    """A gallery that cannot be used as asked."""
+
+
+class GalleryNotFoundError(GalleryError):
+    """No index where one was expected."""
+
+
+class GalleryEmptyError(GalleryError):
+    """A gallery or a folder without a usable image."""
+
+
+class GalleryLockedError(GalleryError):
+    """Another process is writing; the message says which."""
+
+
+class GalleryMismatchError(GalleryError):
+    """Vectors of one model, weights or preprocessing meet those of another."""
+
+
+class GalleryCorruptError(GalleryError):
+    """An index that fails its integrity check; the message says how to recover."""
+
+
+class GalleryVersionError(GalleryError):
+    """An index written by a newer vitseek than this one."""
+
+
+class ImageNotFoundError(GalleryError):
+    """No image with this id or path in the gallery."""
+
+
+class StorageError(GalleryError):
+    """The disk is full or read-only; what was committed stays."""
+
+
+class TrainingError(VitseekError):
+    """A training run that cannot start or go on."""

@@ -1,0 +1,1 @@
+"""Figures of merit for retrieval: recall@k, mAP, k-NN accuracy."""

@@ -1,0 +1,1 @@
+"""Model families: frozen configs and forward passes that read like the papers."""

@@ -1,0 +1,1 @@
+"""NumPy building blocks: pure functions over arrays, bottom-up."""

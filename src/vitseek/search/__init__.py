@@ -1,0 +1,1 @@
+"""Exact search, filters and results: knows arrays and rows, not galleries."""

@@ -1,0 +1,1 @@
+"""PyTorch recipes that feed the NumPy runtime (extra `train`)."""

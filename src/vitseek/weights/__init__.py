@@ -1,0 +1,1 @@
+"""From an official checkpoint to canonical arrays: formats, key tables, checks, downloads."""

@@ -1,0 +1,47 @@
+"""Fixtures that several rooms share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Real weights and photos beside the checkout; tests that use them are skipped without."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real photos and weights at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20260)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A folder of seven small, distinct pictures in two sub-folders."""
+    folder = tmp_path / "photos"
+    for kind, count in (("red", 3), ("blue", 4)):
+        (folder / kind).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 90, (53, 71, 3), dtype=np.uint8)
+            pixels[..., 0 if kind == "red" else 2] += 120
+            Image.fromarray(pixels).save(folder / kind / f"{kind}-{number}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Caches and state go to a throw-away place: no test reads or writes the user's own."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("VITSEEK_CACHE", str(home / "cache"))
+    monkeypatch.setenv("VITSEEK_STATE", str(home / "state"))
+    monkeypatch.delenv("VITSEEK_GALLERY", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    yield home
