@@ -54,7 +54,7 @@ class VitConfig:
     num_heads: int = 3
     mlp_ratio: float = 4.0
     num_classes: int = 0
-    num_reg_tokens: int = 0
+    num_registers: int = 0
     distilled: bool = False
     pos_embed: str = "learned"
     init_values: float | None = None
@@ -88,7 +88,7 @@ class VitConfig:
     @property
     def num_prefix_tokens(self) -> int:
         """Tokens before the first patch: class, distillation, registers."""
-        return 1 + int(self.distilled) + self.num_reg_tokens
+        return 1 + int(self.distilled) + self.num_registers
 
 
 # Width, depth, heads of the papers: tiny and small from DeiT, base to huge from ViT (huge is usually patch 14).
@@ -296,10 +296,10 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         if config.distilled:
             self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
-        if config.num_reg_tokens:
-            self.reg_token = nn.Parameter(torch.zeros(1, config.num_reg_tokens, width))
+        if config.num_registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.num_registers, width))
         self.pos_embed = nn.Parameter(
-            torch.zeros(1, config.num_prefix_tokens + positions, width),
+            torch.zeros(1, self.num_positioned + positions, width),
             requires_grad=config.pos_embed == "learned",
         )
         rates = torch.linspace(0.0, config.drop_path, config.depth).tolist()
@@ -310,6 +310,11 @@ class VisionTransformer(nn.Module):
             if config.distilled:
                 self.head_dist = nn.Linear(width, config.num_classes)
         self.reset()
+
+    @property
+    def num_positioned(self) -> int:
+        """Prefix tokens that have a position: class and distillation token, not the registers."""
+        return 1 + int(self.config.distilled)
 
     def reset(self) -> None:
         """Draw every parameter anew: truncated normal weights, zero biases, unit norms."""
@@ -330,27 +335,37 @@ class VisionTransformer(nn.Module):
             table = sincos_table(self.config.grid, self.config.grid, self.config.embed_dim)
             with torch.no_grad():
                 self.pos_embed.zero_()
-                self.pos_embed[0, self.config.num_prefix_tokens :] = table
+                self.pos_embed[0, self.num_positioned :] = table
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Return the input of the first block, (B, N, D), from normalised pixels (B, C, height, width)."""
         size = self.config.patch_size
         patches = self.patch_embed(pixels)
-        prefix = [self.cls_token]
-        if self.config.distilled:
-            prefix.append(self.dist_token)
-        if self.config.num_reg_tokens:
-            prefix.append(self.reg_token)
-        tokens = torch.cat(
-            [token.expand(patches.shape[0], -1, -1).to(patches.dtype) for token in prefix] + [patches], 1
-        )
-        positions = resize_pos_embed(
+        positioned = [self.cls_token] + ([self.dist_token] if self.config.distilled else [])
+        tokens = torch.cat([self._every(token, patches) for token in positioned] + [patches], dim=1)
+        tokens = tokens + resize_pos_embed(
             self.pos_embed,
             pixels.shape[-2] // size,
             pixels.shape[-1] // size,
-            num_prefix_tokens=self.config.num_prefix_tokens,
+            num_prefix_tokens=self.num_positioned,
         )
-        return tokens + positions
+        if (
+            self.config.num_registers
+        ):  # between prefix and patches, and without a position, as DINOv2 has them
+            tokens = torch.cat(
+                [
+                    tokens[:, : self.num_positioned],
+                    self._every(self.reg_token, tokens),
+                    tokens[:, self.num_positioned :],
+                ],
+                dim=1,
+            )
+        return tokens
+
+    @staticmethod
+    def _every(token: Tensor, like: Tensor) -> Tensor:
+        """Return a learned (1, n, D) token once for every image of the batch ``like``."""
+        return token.expand(like.shape[0], -1, -1).to(like.dtype)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """Return all tokens after the final norm, (B, N, D): what the NumPy engine's ``forward`` returns."""
