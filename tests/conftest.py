@@ -1,6 +1,5 @@
 """Fixtures that several rooms share."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +36,11 @@ def photos(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Caches and state go to a throw-away place: no test reads or writes the user's own."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("VITSEEK_CACHE", str(home / "cache"))
     monkeypatch.setenv("VITSEEK_STATE", str(home / "state"))
     monkeypatch.delenv("VITSEEK_GALLERY", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    yield home
+    return home

@@ -19,13 +19,9 @@ GalleryOption = Annotated[
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option(
-        "--model", metavar="NAME|FILE", help="A zoo name (see `vitseek models`), a weights file or a folder."
-    ),
+    typer.Option("--model", metavar="NAME|FILE", help="A zoo name (see `vitseek models`), a weights file or a folder."),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 
 
