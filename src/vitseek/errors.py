@@ -9,6 +9,7 @@
     │   └── MissingExtraError   an optional part is not installed
     ├── ImageError
     │   ├── UnreadableImageError
+    │   │   └── MissingDecoderError   readable once an extra is installed
     │   └── ImageTooLargeError
     ├── WeightsError
     │   ├── PickledWeightsError
@@ -65,11 +66,23 @@ class MissingExtraError(UsageError):
 
 
 class ImageError(VitseekError):
-    """An image that cannot be used."""
+    """An image that cannot be used; ``name`` says which one, ``reason`` why and what to do."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)  # both in args, so that the error survives pickling between processes
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
 
 
 class UnreadableImageError(ImageError):
     """A file that is not an image, is cut off, or cannot be read."""
+
+
+class MissingDecoderError(UnreadableImageError):
+    """An image in a format whose decoder is not installed; worth another try once it is."""
 
 
 class ImageTooLargeError(ImageError):
