@@ -228,7 +228,6 @@ def _crop_start(side: int, size: int, rounding: str) -> int:
 
 def _fitted(image: Image.Image, preprocessing: ImagePreprocessing, report: Report | None) -> Image.Image:
     """The whole picture, its short side at the target, both sides whole patches; very long ones lose their ends."""
-    patch = preprocessing.patch_size_px
     width, height = image.size
     short = min(width, height)
     if max(width, height) > MAX_ASPECT * short:
@@ -237,10 +236,8 @@ def _fitted(image: Image.Image, preprocessing: ImagePreprocessing, report: Repor
         kept_width, kept_height = min(width, MAX_ASPECT * short), min(height, MAX_ASPECT * short)
         left, top = (width - kept_width) // 2, (height - kept_height) // 2
         image = image.crop((left, top, left + kept_width, top + kept_height))
-    target = tuple(
-        short_px if side == short else _whole_patches(side * preprocessing.size_px / short, patch)
-        for side in image.size
-    )
+    size, patch = preprocessing.size_px, preprocessing.patch_size_px
+    target = _whole_patches(image.width * size / short, patch), _whole_patches(image.height * size / short, patch)
     return image.resize(target, FILTERS[preprocessing.interpolation])
 
 
