@@ -27,6 +27,9 @@
     │   ├── GalleryVersionError
     │   ├── ImageNotFoundError
     │   └── StorageError        the disk is full, or read-only
+    ├── WebError
+    │   ├── ServerStartError    the address is taken, or not this machine's
+    │   └── BusyError           too many requests at the same time
     └── TrainingError
 
 A message says what was wanted, what came, which object, and what to do next.
@@ -151,6 +154,18 @@ class ImageNotFoundError(GalleryError):
 
 class StorageError(GalleryError):
     """The disk is full or read-only; what was committed stays."""
+
+
+class WebError(VitseekError):
+    """The web server cannot do what was asked."""
+
+
+class ServerStartError(WebError):
+    """The server cannot listen: the port is taken or reserved, or the address is not one of this machine."""
+
+
+class BusyError(WebError):
+    """The server has as much to do as its memory allows; worth another try in a moment."""
 
 
 class TrainingError(VitseekError):
