@@ -3,7 +3,8 @@
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -107,6 +108,8 @@ def _as_image_error(name: str) -> Iterator[None]:
         yield
     except (ImageError, ConfigError):
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, in the few plug-ins that look at it
+        raise ImageTooLargeError(name, f"{error} The header gave no warning of it; shrink the picture.") from error
     except MemoryError as error:
         raise UnreadableImageError(name, "not enough free memory to decode it; close something or shrink it") from error
     except Exception as error:
@@ -152,7 +155,7 @@ def _open_file(name: str, path: Path) -> BinaryIO:
         raise UnreadableImageError(name, "no permission to read it; check its owner and mode") from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         text = getattr(error, "strerror", None) or error
-        raise UnreadableImageError(name, f"it cannot be opened ({text})") from error
+        raise UnreadableImageError(name, f"it cannot be opened ({text}); check the path") from error
 
 
 def _decode_stream(name: str, stream: BinaryIO, limit: int) -> Image.Image:
@@ -161,6 +164,9 @@ def _decode_stream(name: str, stream: BinaryIO, limit: int) -> Image.Image:
         raise UnreadableImageError(name, "the file is empty (0 bytes); copy or download it again")
     refusal: Exception | None = None
     for format_name, factory in formats.candidates(prefix, Path(name).suffix.lower()):
+        if format_name == "ICO":  # Pillow decodes an icon when it opens it
+            for size in _icon_sizes(stream):
+                _check_size(name, size, limit)
         stream.seek(0)
         try:
             image = factory(stream, "")
@@ -168,8 +174,6 @@ def _decode_stream(name: str, stream: BinaryIO, limit: int) -> Image.Image:
             refusal = error
             continue
         _check_size(name, image.size, limit)
-        if format_name == "ICO":
-            _check_size(name, _icon_size(image), limit)
         image.load()
         picture = _upright(to_rgb(image), image)
         picture.info = {}  # the orientation is dealt with: whoever decodes this picture again must not turn it again
@@ -193,10 +197,17 @@ def _check_size(name: str, size: tuple[int, int], limit: int) -> None:
         )
 
 
-def _icon_size(icon: Image.Image) -> tuple[int, int]:
-    """The true size of the PNG inside an icon: the icon's own header can only say up to 256."""
-    inner: Callable[[tuple[int, int]], Image.Image] = icon.ico.getimage  # type: ignore[attr-defined]
-    return inner(icon.size).size
+def _icon_sizes(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+    """The true sizes of the PNG files inside an icon, whose own directory can only say up to 256."""
+    stream.seek(4)
+    count = int.from_bytes(stream.read(2), "little")
+    directory = stream.read(16 * count)
+    for entry in range(0, len(directory) - 15, 16):
+        (offset,) = struct.unpack_from("<I", directory, entry + 12)
+        stream.seek(offset)
+        start = stream.read(24)
+        if start.startswith(b"\x89PNG") and len(start) == 24:
+            yield struct.unpack_from(">II", start, 16)
 
 
 def _upright(picture: Image.Image, original: Image.Image) -> Image.Image:
