@@ -1,0 +1,103 @@
+"""Find out whose names a file uses, and give every array its canonical name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from vitseek.errors import UsageError, WeightsKeyError
+from vitseek.weights.maps import NAMINGS, TIMM, TIMM_SWIGLU, Naming, Pattern
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+SHOWN_KEYS = 5
+
+
+@dataclass
+class Renamed:
+    """The names of a file, sorted into what they mean."""
+
+    naming: Naming
+    prefix: str
+    sources: dict[str, tuple[str, ...]]  # canonical name -> names in the file, stacked in this order
+    extra: list[str] = field(default_factory=list)  # names that the table does not know
+    incomplete: list[str] = field(default_factory=list)  # names that the table wants beside those that are there
+    ignored: dict[str, str] = field(default_factory=dict)  # name -> reason
+
+    def foreign(self, canonical: str) -> str:
+        """What the file would call a canonical name, for messages."""
+        parts = self.naming.parts(canonical)
+        if canonical in self.sources:
+            return " + ".join(self.sources[canonical])
+        heads = self.naming.heads and canonical.startswith("head")
+        return " + ".join(("" if heads else self.prefix) + part for part in parts) or canonical
+
+
+def rename(shapes: Shapes, *, naming: str | None = None, where: str = "the file") -> Renamed:
+    """Translate all names of a file at once.
+
+    Parameters
+    ----------
+    shapes
+        Names and shapes in the file.
+    naming
+        One of `NAMINGS`; by default the table that explains most of the names.
+    where
+        The file, for messages.
+
+    Raises
+    ------
+    WeightsKeyError
+        If no table explains the names.
+    UsageError
+        If ``naming`` is unknown.
+    """
+    if naming is not None and naming not in NAMINGS:
+        raise UsageError(f"no naming called {naming!r}; the known ones: {', '.join(NAMINGS)}.")
+    candidates = [NAMINGS[naming]] if naming else list(NAMINGS.values())
+    names = {name: Pattern.of(name) for name in shapes}
+    attempts = [_apply(one, prefix, names) for one in candidates for prefix in one.prefixes]
+    best = max(attempts, key=lambda attempt: len(shapes) - len(attempt.extra) - len(attempt.incomplete))
+    if not naming and best.naming is TIMM and _is_packed_swiglu(shapes):
+        best = _apply(TIMM_SWIGLU, best.prefix, names)
+    if not any(name.startswith("blocks.") for name in best.sources):
+        known = "; ".join(f"{one.name} ({one.title})" for one in candidates)
+        first = ", ".join(list(shapes)[:SHOWN_KEYS]) or "none at all"
+        raise WeightsKeyError(
+            f"{where} holds no Vision Transformer that vitseek knows: its names ({first}, …) fit none of: {known}."
+        )
+    return best
+
+
+def _apply(naming: Naming, prefix: str, names: Mapping[str, Pattern]) -> Renamed:
+    found: dict[str, dict[int, str]] = {}
+    extra: list[str] = []
+    ignored: dict[str, str] = {}
+    for name, pattern in names.items():
+        place = None
+        if name.startswith(prefix):
+            bare = replace(pattern, template=pattern.template.removeprefix(prefix)) if prefix else pattern
+            place = naming.place(bare)
+        if place is None and pattern.template in naming.heads.values():
+            place = naming.place(pattern)
+        if place is None:
+            extra.append(name)
+        elif place[0] is None:
+            ignored[name] = naming.ignored[pattern.template.removeprefix(prefix)]
+        elif place[1] in found.setdefault(place[0], {}):
+            extra.append(name)  # a second name for the same thing: two chunks with one block
+        else:
+            found[place[0]][place[1]] = name
+    sources: dict[str, tuple[str, ...]] = {}
+    incomplete: list[str] = []
+    for canonical, parts in found.items():
+        whole = naming.parts(canonical)
+        if len(parts) == len(whole):
+            sources[canonical] = tuple(parts[part] for part in range(len(whole)))
+        else:
+            incomplete.extend(prefix + one for part, one in enumerate(whole) if part not in parts)
+    return Renamed(naming, prefix, sources, extra, incomplete, ignored)
+
+
+def _is_packed_swiglu(shapes: Shapes) -> bool:
+    """A packed fc1 has twice as many outputs as fc2 has inputs; a plain one just as many."""
+    first, second = shapes.get("blocks.0.mlp.fc1.weight", ()), shapes.get("blocks.0.mlp.fc2.weight", ())
+    return len(first) == 2 and len(second) == 2 and first[0] == 2 * second[1] > 0
