@@ -31,6 +31,7 @@
     │   ├── ServerStartError    the address is taken, or not this machine's
     │   └── BusyError           too many requests at the same time
     └── TrainingError
+        └── TrainingInterrupted     a run that was asked to stop, with its checkpoint written
 
 A message says what was wanted, what came, which object, and what to do next.
 """
@@ -170,3 +171,9 @@ class BusyError(WebError):
 
 class TrainingError(VitseekError):
     """A training run that cannot start or go on."""
+
+
+class TrainingInterrupted(TrainingError):  # noqa: N818  # it is news, not a fault
+    """A training run that was asked to stop (Ctrl-C, SIGTERM) and left a checkpoint to go on from."""
+
+    exit_status = 130
