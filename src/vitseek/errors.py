@@ -3,6 +3,7 @@
     VitseekError
     ├── UsageError              the call itself is wrong              (exit status 2)
     │   ├── ShapeError          an array has the wrong shape
+    │   ├── DTypeError          an array has the wrong number type
     │   ├── ConfigError         a model or preprocessing description does not hold together
     │   ├── UnknownModelError   no model of that name
     │   ├── FilterSyntaxError   a --where filter does not parse
@@ -53,6 +54,10 @@ class ShapeError(UsageError):
     """An array of another shape than the function takes."""
 
 
+class DTypeError(UsageError):
+    """An array of another number type than the function takes, where converting it would hide a mistake."""
+
+
 class ConfigError(UsageError):
     """A model or preprocessing description that contradicts itself or names something unknown."""
 
@@ -62,7 +67,24 @@ class UnknownModelError(UsageError):
 
 
 class FilterSyntaxError(UsageError):
-    """A ``--where`` filter that does not parse; the message shows the position."""
+    """A ``--where`` filter that does not parse; the message shows the place with a mark below it.
+
+    ``problem``, ``position`` (None when the whole filter is meant) and ``hint`` are for pages that draw it themselves.
+    """
+
+    SHOWN = 72  # characters of a long filter around the mark
+
+    def __init__(self, problem: str, *, text: str = "", position: int | None = None, hint: str = "") -> None:
+        self.problem, self.position, self.hint = problem, position, hint
+        lines = [f"filter: {problem}"]
+        if position is not None and text:
+            start = max(0, min(position - self.SHOWN // 2, len(text) - self.SHOWN))
+            end = start + self.SHOWN
+            before, after = "…" if start else "", "…" if end < len(text) else ""
+            shown = [_one_cell(character) for character in text[start:end]]
+            width = len(before) + sum(_cells(character) for character in shown[: position - start])
+            lines += [f"  {before}{''.join(shown)}{after}", f"  {' ' * width}^"]
+        super().__init__("\n".join(lines + [hint] * bool(hint)))
 
 
 class MissingExtraError(UsageError):
@@ -177,3 +199,16 @@ class TrainingInterrupted(TrainingError):  # noqa: N818  # it is news, not a fau
     """A training run that was asked to stop (Ctrl-C, SIGTERM) and left a checkpoint to go on from."""
 
     exit_status = 130
+
+
+def _one_cell(character: str) -> str:
+    return character if character.isprintable() else " " if character.isspace() else "?"
+
+
+def _cells(character: str) -> int:
+    """Columns that a character takes in a terminal: the mark must stand below the right one."""
+    import unicodedata
+
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
