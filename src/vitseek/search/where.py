@@ -1,0 +1,361 @@
+r"""The filter language of ``--where``: text → a small tree → parameterised SQL.
+
+    label:dress path:*beach* width>=800 bytes>1MB date>=2024-01-01 not (name:*.gif or label:draft)
+
+    filter  = term {"or" term}
+    term    = factor {["and"] factor}                tests side by side must all hold
+    factor  = "not" factor | "(" filter ")" | test
+    test    = field operator value
+    value   = word | "quoted words" | 'quoted words' | low..high
+
+`docs/search.md` describes fields and operators for users, `conditions.py` what a test means.
+"""
+
+import calendar
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+
+from vitseek.errors import FilterSyntaxError
+from vitseek.search.conditions import (
+    FIELDS,
+    TEXT_FIELDS,
+    And,
+    AtLeast,
+    Below,
+    Equals,
+    Filter,
+    Like,
+    Not,
+    Or,
+    Pattern,
+    Wild,
+)
+
+MAX_LENGTH = 2000  # characters
+MAX_DEPTH = 32  # parentheses and "not" inside each other
+MAX_NUMBER = 10**15  # pixels or bytes; well inside SQLite's 64-bit integers
+
+_ALIASES = {"size": "bytes", "labels": "label"}
+
+
+def parse(text: str) -> Filter:
+    """Parse a filter.
+
+    Raises
+    ------
+    FilterSyntaxError
+        With the text, a mark below the place where it stops making sense, and what could stand there.
+    """
+    if len(text) > MAX_LENGTH:
+        raise FilterSyntaxError(f"the filter has {len(text)} characters; at most {MAX_LENGTH} are read")
+    return _Parser(text).parse()
+
+
+_SPACE = re.compile(r"\s*")
+_WORD = re.compile(r"[^\W\d]\w*")
+_OPERATOR = re.compile(r">=|<=|!=|==|:|=|>|<")
+_BARE = re.compile(r"(?:\\.|[^\s()\\])+", re.DOTALL)
+_QUOTED = {quote: re.compile(rf"{quote}((?:\\.|[^{quote}\\])*){quote}", re.DOTALL) for quote in "\"'"}
+_PIECE = re.compile(r"\\(.)|(.)", re.DOTALL)
+_NUMBER = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s?([A-Za-z]*)", re.ASCII)
+_DATE = re.compile(
+    r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ]([01]\d|2[0-3])(?::([0-5]\d)(?::([0-5]\d))?)?)?)?)?", re.ASCII | re.IGNORECASE
+)
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{ending}": base ** (power + 1)
+    for power, letter in enumerate("kmgt")
+    for ending, base in (("", 1000), ("b", 1000), ("i", 1024), ("ib", 1024))
+}
+_AFTER_EVERY_TIME = "~"  # sorts after all that a time can go on with: "2024-05" ≤ every moment in May < "2024-05~"
+
+
+class _Parser:
+    """Recursive descent over the text; ``at`` is the position of the next character."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.depth = 0
+
+    def parse(self) -> Filter:
+        for position, character in enumerate(self.text):
+            category = unicodedata.category(character)
+            if category == "Cc" and not character.isspace():
+                raise self.error("a control character cannot be part of a filter", position)
+            if category == "Cs" and not "\udc80" <= character <= "\udcff":
+                raise self.error("half of a character (a lone surrogate) cannot be part of a filter", position)
+        self.skip_space()
+        if self.at == len(self.text):
+            raise self.error("the filter is empty", 0, "Write for example: label:dress width>=800")
+        found = self.either()
+        if self.at < len(self.text):
+            raise self.error("this ')' closes nothing", self.at, "Remove it, or put the value in quotes.")
+        return found
+
+    def either(self) -> Filter:
+        parts = [self.all_of()]
+        while self.keyword("or"):
+            parts.append(self.all_of())
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+    def all_of(self) -> Filter:
+        parts = [self.factor()]
+        while True:
+            if not self.keyword("and") and (self.at == len(self.text) or self.text[self.at] == ")" or self.is_or()):
+                return parts[0] if len(parts) == 1 else And(tuple(parts))
+            parts.append(self.factor())
+
+    def factor(self) -> Filter:
+        start = self.at
+        if self.keyword("not"):
+            return Not(self.nested(start, self.factor))
+        if self.at < len(self.text) and self.text[self.at] == "(":
+            self.at += 1
+            self.skip_space()
+            inner = self.nested(start, self.either)
+            if self.at == len(self.text):
+                raise self.error("this '(' is never closed", start, "Add ')', or put the value in quotes.")
+            self.at += 1
+            self.skip_space()
+            return inner
+        return self.test()
+
+    def nested(self, start: int, parse: Callable[[], Filter]) -> Filter:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.error(f"more than {MAX_DEPTH} parentheses and 'not' inside each other", start)
+        found = parse()
+        self.depth -= 1
+        return found
+
+    def test(self) -> Filter:
+        field = self.field()
+        operator = _OPERATOR.match(self.text, self.at)
+        if not operator:
+            raise self.error(f"'{field}' wants an operator", self.at, _allowed(field))
+        op = "=" if operator[0] == "==" else operator[0]
+        if field in TEXT_FIELDS and op not in (":", "=", "!="):
+            raise self.error(
+                f"'{field}' is text and has no order",
+                self.at,
+                f"One of {_allowed(field)}; for example {_EXAMPLE[field]}",
+            )
+        self.at = operator.end()
+        self.skip_space()
+        value_at = self.at
+        value = self.value(field)
+        if field in TEXT_FIELDS:
+            return _text_test(field, op, value)
+        return self.ordered(field, op, _unescaped(value), value_at)
+
+    def field(self) -> str:
+        word = _WORD.match(self.text, self.at)
+        if not word:
+            what = (
+                "the filter ends here" if self.at == len(self.text) else f"'{self.text[self.at]}' cannot start a test"
+            )
+            raise self.error(f"{what}; wanted: field, operator, value", self.at, f"Fields: {', '.join(FIELDS)}.")
+        name = word[0].lower()
+        name = _ALIASES.get(name, name)
+        after = _SPACE.match(self.text, word.end())
+        has_operator = bool(after and _OPERATOR.match(self.text, after.end()))
+        if name not in FIELDS:
+            if has_operator:
+                raise self.error(
+                    f"there is no field '{word[0]}'", self.at, f"{_similar(name)}Fields: {', '.join(FIELDS)}."
+                )
+            if name in ("and", "or", "not"):
+                sides = "behind it" if name == "not" else "on both sides"
+                raise self.error(f"'{word[0]}' wants a test {sides}", self.at, f"A test is {_EXAMPLE['label']}, say.")
+            bare = _BARE.match(self.text, self.at)
+            shown = bare[0] if bare else word[0]
+            hint = f"Write for example path:*{shown}* or label:{shown}; quotes hold words together."
+            raise self.error(f"'{shown}' has no field", self.at, hint)
+        self.at = word.end()
+        self.skip_space()
+        return name
+
+    def value(self, field: str) -> str:
+        """The value, still with its escapes."""
+        start = self.at
+        if start < len(self.text) and self.text[start] in _QUOTED:
+            quoted = _QUOTED[self.text[start]].match(self.text, start)
+            if not quoted:
+                raise self.error(f"this {self.text[start]} is never closed", start, "Add the closing quote.")
+            self.at = quoted.end()
+            if self.at < len(self.text) and self.text[self.at] not in ")" and not self.text[self.at].isspace():
+                raise self.error("a space is missing after the closing quote", self.at)
+            value = quoted[1]
+        else:
+            bare = _BARE.match(self.text, start)
+            if not bare:
+                found = "the filter ends here" if start == len(self.text) else f"'{self.text[start]}' is no value"
+                hint = f"For example {_EXAMPLE[field]}; a value with spaces or parentheses goes in quotes."
+                raise self.error(f"'{field}' wants a value, but {found}", start, hint)
+            self.at = bare.end()
+            value = bare[0]
+            if self.at < len(self.text) and self.text[self.at] == "(":
+                raise self.error("a value with parentheses must be in quotes", start)
+        self.skip_space()
+        return value
+
+    def ordered(self, field: str, op: str, value: str, at: int) -> Filter:
+        """A test on a number or a date: half-open bounds only, so that every operator is exact."""
+        low, high, is_range = value, value, False
+        if ".." in value:
+            low, _, high = value.partition("..")
+            is_range = True
+            if op not in (":", "=", "!="):
+                raise self.error(
+                    f"a range has both ends, so '{op}' cannot be used with it", at, f"Write {field}:{value}"
+                )
+            if not low and not high:
+                raise self.error("a range wants at least one end", at, f"For example {_RANGE[field]}")
+        first = self.bound(field, low, at)[0] if low else None
+        end = self.bound(field, high, at + (value.index("..") + 2 if is_range else 0))[1] if high else None
+        if first is not None and end is not None and is_range and not _in_order(first, end):
+            raise self.error(
+                f"nothing lies between {low} and {high}", at, f"The smaller end comes first: {high}..{low}"
+            )
+        bounds = {
+            ">=": (first, None),
+            ">": (end, None),
+            "<": (None, first),
+            "<=": (None, end),
+        }.get(op, (first, end))
+        parts = tuple(
+            kind(field, bound) for kind, bound in zip((AtLeast, Below), bounds, strict=True) if bound is not None
+        )
+        found = parts[0] if len(parts) == 1 else And(parts)
+        return Not(found) if op == "!=" else found
+
+    def bound(self, field: str, value: str, at: int) -> tuple[int | str, int | str]:
+        """The first value that counts as ``value``, and the first one after it."""
+        if field == "date":
+            return self.moment(value.strip(), at)
+        number = self.number(field, value.strip(), at)
+        return number, number + 1
+
+    def number(self, field: str, value: str, at: int) -> int:
+        found = _NUMBER.fullmatch(value)
+        unit = found[2].lower() if found else ""
+        if not found or unit not in (_UNITS if field == "bytes" else ("", "px")):
+            wanted = "bytes, or with kB, MB, GB, TB (powers of 1000), KiB, MiB, …" if field == "bytes" else "pixels"
+            raise self.error(
+                f"'{value}' is no {field}: wanted a number of {wanted}", at, f"For example {_EXAMPLE[field]}"
+            )
+        scaled = Decimal(found[1]) * (_UNITS[unit] if field == "bytes" else 1)
+        if scaled > MAX_NUMBER:
+            raise self.error(f"'{value}' is larger than any picture", at)
+        if scaled != int(scaled):
+            raise self.error(f"'{value}' is not a whole number of {'bytes' if field == 'bytes' else 'pixels'}", at)
+        return int(scaled)
+
+    def moment(self, value: str, at: int) -> tuple[str, str]:
+        found = _DATE.fullmatch(value)
+        if not found:
+            hint = "For example date:2024, date:2024-05, date>=2024-05-17, date:2024-05..2024-08, date<2024-05-17T18:30"
+            raise self.error(f"'{value}' is no date: wanted YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm", at, hint)
+        year, month, day = int(found[1]), int(found[2] or 1), int(found[3] or 1)
+        if not 1 <= month <= 12:
+            raise self.error(f"'{value}' has no month {found[2]}", at)
+        if not 1 <= day <= (calendar.monthrange(year, month)[1] if year else 31):
+            raise self.error(f"'{value}': this month has no day {found[3]}", at)
+        start = value.upper().replace(" ", "T")
+        return start, start + _AFTER_EVERY_TIME
+
+    def keyword(self, word: str) -> bool:
+        """Step over ``word`` where it stands as a word of its own."""
+        if not self.is_keyword(word):
+            return False
+        self.at += len(word)
+        self.skip_space()
+        return True
+
+    def is_or(self) -> bool:
+        return self.is_keyword("or")
+
+    def is_keyword(self, word: str) -> bool:
+        found = _WORD.match(self.text, self.at)
+        if not found or found[0].lower() != word:
+            return False
+        rest = self.text[found.end() : found.end() + 1]
+        return not rest or rest.isspace() or rest in "()"
+
+    def skip_space(self) -> None:
+        found = _SPACE.match(self.text, self.at)
+        self.at = found.end() if found else self.at
+
+    def error(self, problem: str, position: int, hint: str = "") -> FilterSyntaxError:
+        return FilterSyntaxError(problem, text=self.text, position=position, hint=hint)
+
+
+_EXAMPLE = {
+    "path": "path:*beach*",
+    "name": "name:*.png",
+    "label": "label:dress",
+    "width": "width>=800",
+    "height": "height<600",
+    "bytes": "bytes>1.5MB",
+    "date": "date>=2024-05-17",
+}
+_RANGE = {
+    "width": "width:800..1200",
+    "height": "height:..600",
+    "bytes": "bytes:1MB..5MB",
+    "date": "date:2024-05..2024-08",
+}
+
+
+def _allowed(field: str) -> str:
+    return ": = !=" if field in TEXT_FIELDS else ": = != > >= < <="
+
+
+def _similar(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [*FIELDS, *_ALIASES], n=1)
+    return f"Did you mean '{_ALIASES.get(close[0], close[0])}'? " if close else ""
+
+
+def _in_order(first: int | str, end: int | str) -> bool:
+    if isinstance(first, int) and isinstance(end, int):
+        return first < end
+    return str(first) < str(end)
+
+
+def _text_test(field: str, op: str, value: str) -> Filter:
+    if op == ":":
+        return Like(field, _pattern(field, value))
+    found = Equals(field, _visible(_unescaped(value)))
+    return Not(found) if op == "!=" else found
+
+
+def _pattern(field: str, value: str) -> Pattern:
+    pieces: list[str | Wild] = []
+    for escaped, plain in _pieces(value):
+        piece = escaped if escaped else Wild(plain) if plain in "*?" else plain
+        if isinstance(piece, str) and pieces and isinstance(pieces[-1], str):
+            pieces[-1] += piece
+        elif not (piece is Wild.ANY and pieces and pieces[-1] is Wild.ANY):
+            pieces.append(piece)
+    # A path or a name without a wildcard is looked for anywhere in it; a label is a word of its own.
+    if field != "label" and not any(isinstance(piece, Wild) for piece in pieces):
+        pieces = [Wild.ANY, *pieces, Wild.ANY] if pieces else [Wild.ANY]
+    return tuple(_visible(piece) if isinstance(piece, str) else piece for piece in pieces)
+
+
+def _unescaped(value: str) -> str:
+    return "".join(escaped or plain for escaped, plain in _pieces(value))
+
+
+def _pieces(value: str) -> Iterator[tuple[str, str]]:
+    for found in _PIECE.finditer(value):
+        yield found[1] or "", found[2] or ""
+
+
+def _visible(text: str) -> str:
+    # The gallery shows bytes of a file name that are not UTF-8 as \xe9; the shell hands them over as surrogates.
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
