@@ -25,18 +25,26 @@ def sha256_of(files: Iterable[Path]) -> str:
 
 def file_sha256(file: Path) -> str:
     """The sha256 of one file, from the cache where the file has not changed since."""
-    status = file.stat()
-    key = json.dumps([str(file.resolve()), status.st_size, status.st_mtime_ns])
-    remembered = cache_dir() / "sha256" / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
     with suppress(OSError, ValueError):
-        digest = remembered.read_text("ascii").strip()
+        digest = _place(file).read_text("ascii").strip()
         if len(bytes.fromhex(digest)) == hashlib.sha256().digest_size:
             return digest
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    with suppress(OSError):  # a full or read-only disk costs time, not the answer
-        _write(remembered, digest)
+    remember(file, digest)
     return digest
+
+
+def remember(file: Path, digest: str) -> None:
+    """Keep a sha256 that is known already, for the file as it is now."""
+    with suppress(OSError):  # a full or read-only disk costs time, not the answer
+        _write(_place(file), digest)
+
+
+def _place(file: Path) -> Path:
+    status = file.stat()
+    key = json.dumps([str(file.resolve()), status.st_size, status.st_mtime_ns])
+    return cache_dir() / "sha256" / hashlib.sha256(key.encode()).hexdigest()
 
 
 def _write(place: Path, text: str) -> None:
