@@ -137,11 +137,7 @@ class _Parser:
             raise self.error(f"'{field}' wants an operator", self.at, _allowed(field))
         op = "=" if operator[0] == "==" else operator[0]
         if field in TEXT_FIELDS and op not in (":", "=", "!="):
-            raise self.error(
-                f"'{field}' is text and has no order",
-                self.at,
-                f"One of {_allowed(field)}; for example {_EXAMPLE[field]}",
-            )
+            raise self.error(f"'{field}' is text and has no order", self.at, _allowed(field))
         self.at = operator.end()
         self.skip_space()
         value_at = self.at
@@ -153,22 +149,20 @@ class _Parser:
     def field(self) -> str:
         word = _WORD.match(self.text, self.at)
         if not word:
-            what = (
-                "the filter ends here" if self.at == len(self.text) else f"'{self.text[self.at]}' cannot start a test"
-            )
-            raise self.error(f"{what}; wanted: field, operator, value", self.at, f"Fields: {', '.join(FIELDS)}.")
+            ended = self.at == len(self.text)
+            what = "the filter ends here" if ended else f"'{self.text[self.at]}' cannot start a test"
+            signs = "" if ended or self.text[self.at] not in "&|!-" else "Write 'and', 'or' and 'not' as words. "
+            raise self.error(f"{what}; wanted: field, operator, value", self.at, f"{signs}{_FIELD_LIST}")
         name = word[0].lower()
         name = _ALIASES.get(name, name)
         after = _SPACE.match(self.text, word.end())
         has_operator = bool(after and _OPERATOR.match(self.text, after.end()))
         if name not in FIELDS:
             if has_operator:
-                raise self.error(
-                    f"there is no field '{word[0]}'", self.at, f"{_similar(name)}Fields: {', '.join(FIELDS)}."
-                )
-            if name in ("and", "or", "not"):
-                sides = "behind it" if name == "not" else "on both sides"
-                raise self.error(f"'{word[0]}' wants a test {sides}", self.at, f"A test is {_EXAMPLE['label']}, say.")
+                raise self.error(f"there is no field '{word[0]}'", self.at, _similar(name) + _FIELD_LIST)
+            if name in ("and", "or"):
+                hint = f"A test is for example {_EXAMPLE['label']}."
+                raise self.error(f"'{word[0]}' wants a test on both sides", self.at, hint)
             bare = _BARE.match(self.text, self.at)
             shown = bare[0] if bare else word[0]
             hint = f"Write for example path:*{shown}* or label:{shown}; quotes hold words together."
@@ -208,27 +202,22 @@ class _Parser:
             low, _, high = value.partition("..")
             is_range = True
             if op not in (":", "=", "!="):
-                raise self.error(
-                    f"a range has both ends, so '{op}' cannot be used with it", at, f"Write {field}:{value}"
-                )
+                raise self.error(f"'{op}' cannot be used with a range", at, f"Write {field}:{value}")
             if not low and not high:
                 raise self.error("a range wants at least one end", at, f"For example {_RANGE[field]}")
-        first = self.bound(field, low, at)[0] if low else None
-        end = self.bound(field, high, at + (value.index("..") + 2 if is_range else 0))[1] if high else None
+        first = self.bound(field, low, at)[0] if low or not is_range else None
+        end = self.bound(field, high, at + (len(low) + 2 if is_range else 0))[1] if high or not is_range else None
         if first is not None and end is not None and is_range and not _in_order(first, end):
-            raise self.error(
-                f"nothing lies between {low} and {high}", at, f"The smaller end comes first: {high}..{low}"
-            )
-        bounds = {
-            ">=": (first, None),
-            ">": (end, None),
-            "<": (None, first),
-            "<=": (None, end),
-        }.get(op, (first, end))
-        parts = tuple(
-            kind(field, bound) for kind, bound in zip((AtLeast, Below), bounds, strict=True) if bound is not None
-        )
-        found = parts[0] if len(parts) == 1 else And(parts)
+            hint = f"The smaller end comes first: {field}:{high}..{low}"
+            raise self.error(f"nothing lies between {low} and {high}", at, hint)
+        sides = {">=": (first, None), ">": (end, None), "<": (None, first), "<=": (None, end)}
+        low_bound, high_bound = sides.get(op, (first, end))
+        parts: list[Filter] = []
+        if low_bound is not None:
+            parts.append(AtLeast(field, low_bound))
+        if high_bound is not None:
+            parts.append(Below(field, high_bound))
+        found = parts[0] if len(parts) == 1 else And(tuple(parts))
         return Not(found) if op == "!=" else found
 
     def bound(self, field: str, value: str, at: int) -> tuple[int | str, int | str]:
@@ -243,9 +232,8 @@ class _Parser:
         unit = found[2].lower() if found else ""
         if not found or unit not in (_UNITS if field == "bytes" else ("", "px")):
             wanted = "bytes, or with kB, MB, GB, TB (powers of 1000), KiB, MiB, …" if field == "bytes" else "pixels"
-            raise self.error(
-                f"'{value}' is no {field}: wanted a number of {wanted}", at, f"For example {_EXAMPLE[field]}"
-            )
+            hint = f"For example {_EXAMPLE[field]}"
+            raise self.error(f"'{value}' is no {field}: wanted a number of {wanted}", at, hint)
         scaled = Decimal(found[1]) * (_UNITS[unit] if field == "bytes" else 1)
         if scaled > MAX_NUMBER:
             raise self.error(f"'{value}' is larger than any picture", at)
@@ -309,8 +297,12 @@ _RANGE = {
 }
 
 
+_FIELD_LIST = f"Fields: {', '.join(FIELDS)}."
+
+
 def _allowed(field: str) -> str:
-    return ": = !=" if field in TEXT_FIELDS else ": = != > >= < <="
+    operators = ": = !=" if field in TEXT_FIELDS else ": = != > >= < <="
+    return f"One of {operators} (for example {_EXAMPLE[field]})"
 
 
 def _similar(name: str) -> str:
