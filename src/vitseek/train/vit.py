@@ -34,8 +34,8 @@ class VitConfig:
     image_size
         Side in pixels that the learned position embedding is laid out for. Other sizes work: it is resized.
     pos_embed
-        ``"learned"``, or ``"sincos"`` for the fixed two-dimensional sine-cosine table of MoCo v3 and MAE. The fixed table
-        is saved with the weights, so that the runtime need not know how it was made.
+        ``"learned"``, or ``"sincos"`` for the fixed two-dimensional sine-cosine table of MoCo v3 and MAE. The fixed
+        table is saved with the weights, so that the runtime need not know how it was made.
     num_classes
         Outputs of the classification head; 0 for none.
     distilled
@@ -74,9 +74,7 @@ class VitConfig:
         if self.pos_embed not in ("learned", "sincos"):
             raise ValueError(f"pos_embed must be 'learned' or 'sincos', not {self.pos_embed!r}")
         if self.pos_embed == "sincos" and self.embed_dim % 4:
-            raise ValueError(
-                f"a sincos position embedding needs embed_dim divisible by 4, not {self.embed_dim}"
-            )
+            raise ValueError(f"a sincos position embedding needs embed_dim divisible by 4, not {self.embed_dim}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path is a probability in [0, 1), not {self.drop_path}")
 
@@ -133,9 +131,7 @@ def sincos_table(grid_height: int, grid_width: int, width: int) -> Tensor:
     return torch.cat([wave for half in halves for wave in (half.sin(), half.cos())], dim=1).float()
 
 
-def resize_pos_embed(
-    pos_embed: Tensor, grid_height: int, grid_width: int, *, num_prefix_tokens: int
-) -> Tensor:
+def resize_pos_embed(pos_embed: Tensor, grid_height: int, grid_width: int, *, num_prefix_tokens: int) -> Tensor:
     """Resize a position embedding to another patch grid, bicubically; prefix positions are kept.
 
     Parameters
@@ -284,8 +280,8 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """A Vision Transformer with timm's parameter names.
 
-    ``forward`` returns class logits where there is a head and the class-token feature where there is none, as timm does;
-    the recipes mostly want ``features`` or ``hidden``.
+    ``forward`` returns class logits where there is a head and the class-token feature where there is none, as timm
+    does; the recipes mostly want ``features`` or ``hidden``.
     """
 
     def __init__(self, config: VitConfig) -> None:
@@ -349,9 +345,7 @@ class VisionTransformer(nn.Module):
             pixels.shape[-1] // size,
             num_prefix_tokens=self.num_positioned,
         )
-        if (
-            self.config.num_registers
-        ):  # between prefix and patches, and without a position, as DINOv2 has them
+        if self.config.num_registers:  # between prefix and patches, and without a position, as DINOv2 has them
             tokens = torch.cat(
                 [
                     tokens[:, : self.num_positioned],
@@ -406,9 +400,7 @@ class VisionTransformer(nn.Module):
 
     def save(self, path: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write the parameters to a safetensors file under timm's names."""
-        state = {
-            name: value.detach().cpu().to(dtype).contiguous() for name, value in self.state_dict().items()
-        }
+        state = {name: value.detach().cpu().to(dtype).contiguous() for name, value in self.state_dict().items()}
         save_file(state, str(path), metadata={"format": "pt"})
 
     def load(self, path: Path, *, ignore: tuple[str, ...] = ()) -> None:
@@ -420,14 +412,8 @@ class VisionTransformer(nn.Module):
             Prefixes of keys that may be in the file but not in this model, or the other way round (``("head",)`` to
             leave a classifier behind).
         """
-        state = {
-            name: value
-            for name, value in load_file(str(path)).items()
-            if not name.startswith(ignore or ("\0",))
-        }
-        own = {
-            name: value for name, value in self.state_dict().items() if not name.startswith(ignore or ("\0",))
-        }
+        state = {name: value for name, value in load_file(str(path)).items() if not name.startswith(ignore or ("\0",))}
+        own = {name: value for name, value in self.state_dict().items() if not name.startswith(ignore or ("\0",))}
         missing = sorted(own.keys() - state.keys())
         extra = sorted(state.keys() - own.keys())
         misshapen = [
@@ -439,6 +425,7 @@ class VisionTransformer(nn.Module):
             raise ValueError(
                 f"{path} is not a checkpoint of this architecture.\n"
                 f"  missing: {', '.join(missing) or 'none'}\n  extra: {', '.join(extra) or 'none'}\n"
-                f"  other shape: {'; '.join(misshapen) or 'none'}\nCheck the variant, the patch and image size and the class count."
+                f"  other shape: {'; '.join(misshapen) or 'none'}\n"
+                "Check the variant, the patch and image size and the class count."
             )
         self.load_state_dict(state, strict=False)
