@@ -27,6 +27,7 @@
     │   ├── GalleryCorruptError
     │   ├── GalleryVersionError
     │   ├── ImageNotFoundError
+    │   ├── OutsideGalleryError
     │   └── StorageError        the disk is full, or read-only
     ├── WebError
     │   ├── ServerStartError    the address is taken, or not this machine's
@@ -173,6 +174,12 @@ class GalleryVersionError(GalleryError):
 
 class ImageNotFoundError(GalleryError):
     """No image with this id or path in the gallery."""
+
+
+class OutsideGalleryError(GalleryError):
+    """A path that lies in none of the gallery's folders."""
+
+    exit_status = 2
 
 
 class StorageError(GalleryError):
