@@ -42,6 +42,12 @@ class Embedded:
         return digest if isinstance(digest, str) else None
 
     @property
+    def size_bytes(self) -> int | None:
+        """Of the weights file, if it is there."""
+        path = DATA / self.file
+        return path.stat().st_size if path.is_file() else None
+
+    @property
     def description(self) -> Mapping[str, Any]:
         """``NAME.json`` beside the weights; empty where it is missing."""
         path = (DATA / self.file).with_suffix(".json")
