@@ -1,0 +1,122 @@
+"""Which model made which vectors. Vectors of different spaces never meet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitseek.errors import GalleryMismatchError
+from vitseek.preprocess.image import ImagePreprocessing, ImageSource
+
+
+class SpaceKey(NamedTuple):
+    """What makes vectors comparable: all of it equal, or they are not."""
+
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    pooling: str
+    dim: int
+
+
+class EmbeddingModel(Protocol):
+    """What a gallery needs of a model; :class:`vitseek.engines.model.Model` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def preprocessing(self) -> ImagePreprocessing: ...
+    def embed(self, images: Sequence[ImageSource]) -> NDArray[np.float32]: ...
+    def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def space(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One set of vectors in a gallery.
+
+    ``source`` is what ``vitseek.load`` takes to get the model back; None for imported vectors without a model.
+    """
+
+    id: int
+    name: str
+    key: SpaceKey
+    source: str | None
+    policy: str | None
+    epoch: int
+
+
+def key_of(model: EmbeddingModel) -> SpaceKey:
+    """The space in which a model's vectors live."""
+    space = model.space()
+    return SpaceKey(space.model, space.weights_sha256, space.preprocessing, space.pooling, space.dim)
+
+
+def free_name(key: SpaceKey, taken: Sequence[str]) -> str:
+    """The shortest name that tells a new space from the existing ones."""
+    for name in (key.model, f"{key.model}/{key.preprocessing}", f"{key.model}/{key.pooling}"):
+        if name not in taken:
+            return name
+    return f"{key.model}/{key.preprocessing}/{key.pooling}/{key.weights_sha256[:12]}"
+
+
+def describe(key: SpaceKey) -> str:
+    """A space in a message: the model and its width."""
+    return f"{key.model} ({key.dim}-d)"
+
+
+def differences(ours: SpaceKey, theirs: SpaceKey) -> str:
+    """In words, what two spaces disagree on."""
+    parts = [
+        f"{field.replace('_', ' ')} {_short(left)} against {_short(right)}"
+        for field, left, right in zip(SpaceKey._fields, ours, theirs, strict=True)
+        if left != right
+    ]
+    return ", ".join(parts)
+
+
+def mismatch(gallery: Path, spaces: Sequence[Space], query: SpaceKey) -> GalleryMismatchError:
+    """The refusal to mix, with both ways out."""
+    held = " and ".join(f"{describe(space.key)}" for space in spaces)
+    same = next((space for space in spaces if space.key.model == query.model), None)
+    why = f" They differ in: {differences(same.key, query)}." if same else ""
+    usable = next((space.source for space in spaces if space.source), None)
+    search = f"Search with --model {usable}, or add" if usable else "Add"
+    return GalleryMismatchError(
+        f"gallery {gallery.name!r} holds {held} vectors, but the query uses {describe(query)}.{why} "
+        f"{search} a second space: vitseek index {gallery} --model {query.model}"
+    )
+
+
+def load_model(space: Space, gallery: Path, *, offline: bool | None = None) -> EmbeddingModel:
+    """The model that made a space's vectors, checked against the recorded weights and preprocessing.
+
+    Raises
+    ------
+    GalleryMismatchError
+        If the space was imported without a model, or its model is not what it was.
+    """
+    if space.source is None:
+        raise GalleryMismatchError(
+            f"the vectors {space.name!r} ({space.key.dim}-d) of gallery {gallery.name!r} were imported, and which "
+            "model made them is not known. Search with a feature vector or an image of the gallery, or import them "
+            "again and name the model: vitseek features import FILE.npz --model NAME"
+        )
+    from vitseek.engines.model import load
+
+    model: EmbeddingModel = load(space.source, preprocess=space.policy, pooling=space.key.pooling, offline=offline)
+    if key_of(model) != space.key:
+        raise GalleryMismatchError(
+            f"the model {space.source!r} is no longer the one that made the vectors of gallery {gallery.name!r}: "
+            f"{differences(space.key, key_of(model))}. Put the old weights back, or add the new ones as a second "
+            f"space: vitseek index {gallery} --model {space.source}"
+        )
+    return model
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) > 40 else text or "(none)"

@@ -1,0 +1,88 @@
+"""Bring an index to this version's schema, one numbered migration at a time."""
+
+import sqlite3
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import vitseek
+from vitseek.errors import GalleryCorruptError, GalleryVersionError
+
+APPLICATION_ID = 0x76697473  # "vits", in the header of every index: another program's database is not taken for one
+
+
+def migrations() -> dict[int, str]:
+    """Every migration's SQL by its number, in order."""
+    folder = resources.files("vitseek.gallery.stores") / "migrations"
+    scripts = sorted(
+        (entry.name, entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".sql")
+    )
+    return {int(name.split("_")[0]): text for name, text in scripts}
+
+
+def schema_version() -> int:
+    """The schema that this vitseek reads and writes."""
+    return max(migrations())
+
+
+def migrate(connection: sqlite3.Connection, file: Path) -> list[int]:
+    """Apply what is missing, each migration in a transaction of its own; return the numbers applied.
+
+    Raises
+    ------
+    GalleryVersionError
+        If the index was written by a newer vitseek.
+    GalleryCorruptError
+        If the file is a database of another program.
+    """
+    check_version(connection, file)
+    applied = []
+    for number, script in migrations().items():
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Read again inside the transaction: another process may have migrated meanwhile.
+            if number > connection.execute("PRAGMA user_version").fetchone()[0]:
+                for statement in _statements(script):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {number}")
+                connection.execute(
+                    "INSERT OR REPLACE INTO meta (key, value) VALUES ('vitseek_version', ?)", (vitseek.__version__,)
+                )
+                applied.append(number)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.rollback()
+            raise
+    return applied
+
+
+def check_version(connection: sqlite3.Connection, file: Path) -> int:
+    """The schema of an index; 0 for an empty database."""
+    found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID and (found or connection.execute("SELECT 1 FROM sqlite_master").fetchone()):
+        raise GalleryCorruptError(
+            f"{file} is a database of another program, not a vitseek index. "
+            "Move it away and index again, or choose another place with --gallery DIR."
+        )
+    if found > schema_version():
+        row = connection.execute("SELECT value FROM meta WHERE key = 'vitseek_version'").fetchone()
+        raise GalleryVersionError(
+            f"{file} was written by vitseek {row[0] if row else '(unknown)'} (schema {found}); this is vitseek "
+            f"{vitseek.__version__} (schema {schema_version()}), which is older. Upgrade: pip install --upgrade vitseek"
+        )
+    return found
+
+
+def _statements(script: str) -> Iterator[str]:
+    # sqlite3.executescript would commit first: a migration must be all or nothing.
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    if pending.strip() and not all(line.startswith("--") for line in pending.strip().splitlines()):
+        raise ValueError(f"migration ends in the middle of a statement: {pending[:80]!r}")

@@ -1,0 +1,404 @@
+"""One indexing run against the index: what is new, changed, missing; what each picture turned out to be.
+
+The file list lives in temporary tables, so that memory does not grow with the gallery, and the comparison is SQL.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitseek.gallery.identity import RACY_NS, FileStamp, display
+from vitseek.gallery.stores.catalog import Catalog, to_blob
+from vitseek.gallery.stores.sqlite import Row
+
+Kind = Literal["new", "changed", "renamed", "unchanged", "restored", "filled", "unreadable"]
+
+PAGE = 256  # jobs read at once
+
+_TABLES = """
+    CREATE TEMP TABLE scan (
+        root_id INTEGER NOT NULL, raw_path BLOB NOT NULL,
+        bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+        PRIMARY KEY (root_id, raw_path)
+    ) WITHOUT ROWID;
+    CREATE TEMP TABLE scope (root_id INTEGER NOT NULL, raw_path BLOB NOT NULL);
+    CREATE TEMP TABLE unseen (root_id INTEGER NOT NULL, raw_path BLOB NOT NULL);
+    CREATE TEMP TABLE missing (image_id INTEGER PRIMARY KEY);
+    CREATE TEMP TABLE jobs (
+        n INTEGER PRIMARY KEY, root_id INTEGER NOT NULL, raw_path BLOB NOT NULL,
+        bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL
+    );
+"""
+_BELOW = "{0}.root_id = i.root_id AND ({0}.raw_path = substr(i.raw_path, 1, length({0}.raw_path)))"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A file that must be looked at."""
+
+    root_id: int
+    raw_path: bytes
+    stamp: FileStamp
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What looking at it gave: a content (with its vector, unless the space has it already), or a reason."""
+
+    job: Job
+    checked_ns: int
+    digest: bytes | None = None
+    width: int = 0
+    height: int = 0
+    taken: str | None = None
+    vector: NDArray[np.float32] | None = None
+    reason: str | None = None
+    retry: bool = False
+
+
+class Scan:
+    """The temporary tables of one run; a context manager, for the thread that writes."""
+
+    def __init__(self, catalog: Catalog, space_id: int) -> None:
+        self._catalog = catalog
+        self._database = catalog.database
+        self._space_id = space_id
+        self._newest_before = int(self._database.value("SELECT coalesce(max(id), 0) FROM images"))
+
+    def __enter__(self) -> "Scan":
+        self._drop()
+        for statement in _TABLES.split(";")[:-1]:
+            self._database.rows(statement)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        for table in ("scan", "scope", "unseen", "missing", "jobs"):
+            self._database.rows(f"DROP TABLE IF EXISTS temp.{table}")
+
+    # -- what lies on the disk
+
+    def add_files(self, root_id: int, found: Iterable[tuple[bytes, FileStamp]]) -> None:
+        rows = [(root_id, path, stamp.bytes, stamp.mtime_ns, stamp.ctime_ns) for path, stamp in found]
+        with self._database.reading() as connection:  # temporary tables only: takes no lock on the index
+            connection.executemany("INSERT OR REPLACE INTO temp.scan VALUES (?, ?, ?, ?, ?)", rows)
+            connection.execute("COMMIT")
+
+    def add_scope(self, root_id: int, raw_path: bytes) -> None:
+        """Say that everything below was listed: what the index has there and the list has not, is gone."""
+        self._database.rows("INSERT INTO temp.scope VALUES (?, ?)", (root_id, raw_path))
+
+    def add_unseen(self, root_id: int, raw_path: bytes) -> None:
+        """Say that nothing is known of what lies below."""
+        self._database.rows("INSERT INTO temp.unseen VALUES (?, ?)", (root_id, raw_path))
+
+    def known_below(self, root_id: int, raw_path: bytes) -> int:
+        """How many images the index has in a folder."""
+        return int(
+            self._database.value(
+                "SELECT count(*) FROM images WHERE root_id = ? AND status <> 'gone' AND substr(raw_path, 1, ?) = ?",
+                (root_id, len(raw_path), raw_path),
+            )
+        )
+
+    # -- the comparison
+
+    def compare(self, *, restore: bool, retry_unreadable: bool, rehash: bool) -> None:
+        """Fill the lists of jobs and of missing images."""
+        with self._database.reading() as connection:
+            connection.execute(
+                f"""
+                INSERT INTO temp.jobs (root_id, raw_path, bytes, mtime_ns, ctime_ns)
+                SELECT s.root_id, s.raw_path, s.bytes, s.mtime_ns, s.ctime_ns
+                FROM temp.scan AS s LEFT JOIN images AS i ON i.root_id = s.root_id AND i.raw_path = s.raw_path
+                WHERE i.id IS NULL
+                   OR (i.status = 'removed' AND :restore)
+                   OR (i.status <> 'removed' AND (
+                           i.bytes <> s.bytes OR i.mtime_ns <> s.mtime_ns OR i.ctime_ns <> s.ctime_ns OR :rehash
+                        OR i.checked_ns - max(s.mtime_ns, s.ctime_ns) < {RACY_NS}
+                        OR (i.status = 'unreadable' AND (i.retry OR :retry))
+                        OR (i.status = 'ok' AND NOT EXISTS (
+                               SELECT 1 FROM vectors AS v WHERE v.content_id = i.content_id AND v.space_id = :space))))
+                ORDER BY s.root_id, s.raw_path
+                """,  # noqa: S608  # RACY_NS is a constant
+                {"restore": restore, "retry": retry_unreadable, "rehash": rehash, "space": self._space_id},
+            )
+            connection.execute(
+                f"""
+                INSERT INTO temp.missing
+                SELECT i.id FROM images AS i
+                WHERE i.raw_path IS NOT NULL
+                  AND EXISTS (SELECT 1 FROM temp.scope WHERE {_BELOW.format("scope")})
+                  AND NOT EXISTS (SELECT 1 FROM temp.unseen WHERE {_BELOW.format("unseen")})
+                  AND NOT EXISTS (
+                      SELECT 1 FROM temp.scan AS s WHERE s.root_id = i.root_id AND s.raw_path = i.raw_path)
+                """  # noqa: S608  # constants
+            )
+            connection.execute("COMMIT")
+
+    def count(self, table: Literal["scan", "jobs", "missing"]) -> int:
+        return int(self._database.value(f"SELECT count(*) FROM temp.{table}"))  # noqa: S608  # one of three words
+
+    def unseen_kept(self) -> int:
+        """How many images stay only because their folder could not be looked into."""
+        return int(
+            self._database.value(
+                f"SELECT count(*) FROM images AS i WHERE i.status = 'ok' "  # noqa: S608  # constants
+                f"AND EXISTS (SELECT 1 FROM temp.unseen WHERE {_BELOW.format('unseen')})"
+            )
+        )
+
+    def jobs(self) -> Iterator[Job]:
+        """Files to look at, in the order of roots and paths; the index may be written meanwhile."""
+        last = 0
+        while page := self._database.rows("SELECT * FROM temp.jobs WHERE n > ? ORDER BY n LIMIT ?", (last, PAGE)):
+            for row in page:
+                yield Job(row["root_id"], row["raw_path"], FileStamp(row["bytes"], row["mtime_ns"], row["ctime_ns"]))
+            last = page[-1]["n"]
+
+    # -- what the pictures turned out to be
+
+    def save(self, outcomes: Iterable[Outcome], *, folder_labels: bool) -> Counter[str]:
+        """Write a batch in one transaction; return how many were new, renamed, changed and so on."""
+        counts: Counter[str] = Counter()
+        with self._database.writing():
+            for outcome in outcomes:
+                if outcome.digest is None:
+                    kind: Kind = self._save_unreadable(outcome)
+                else:
+                    kind = self._save_content(outcome, counts, folder_labels)
+                counts[kind] += 1
+            self._bump()
+        return counts
+
+    def _bump(self) -> None:
+        self._database.rows("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+
+    def _row_at(self, job: Job) -> Row | None:
+        return self._database.row(
+            "SELECT id, content_id, status, name FROM images WHERE root_id = ? AND raw_path = ?",
+            (job.root_id, job.raw_path),
+        )
+
+    def _save_unreadable(self, outcome: Outcome) -> Kind:
+        row, job = self._row_at(outcome.job), outcome.job
+        if row is not None and row["content_id"] is not None and not outcome.retry:
+            # Other bytes than before, and no picture: the old content may have moved elsewhere.
+            self._vacate(row["id"])
+            new = self._insert(job, None, outcome, "unreadable")
+            self._copy_labels(row["id"], new)
+        elif row is not None:
+            # No permission, say: the content is not known to be another, so its vector waits for it.
+            self._place(row["id"], job, outcome, "unreadable")
+        else:
+            self._insert(job, None, outcome, "unreadable")
+        return "unreadable"
+
+    def _save_content(self, outcome: Outcome, counts: Counter[str], folder_labels: bool) -> Kind:
+        job = outcome.job
+        content_id, is_new_content = self._content(outcome)
+        if outcome.vector is not None:
+            self._database.rows(
+                "INSERT OR IGNORE INTO vectors (content_id, space_id, vector) VALUES (?, ?, ?)",
+                (content_id, self._space_id, to_blob(outcome.vector)),
+            )
+        row = self._row_at(job)
+        kind: Kind
+        if row is not None and row["content_id"] == content_id:
+            filled = outcome.vector is not None
+            kind = "unchanged" if row["status"] == "ok" and not filled else "filled" if filled else "unchanged"
+            if row["status"] != "ok":
+                kind = "restored"
+            self._place(row["id"], job, outcome, "ok")
+            image_id = row["id"]
+        elif claimed := self._claimable(content_id, job):
+            if row is not None:
+                self._vacate(row["id"])
+            self._place(claimed, job, outcome, None)
+            self._database.rows("DELETE FROM temp.missing WHERE image_id = ?", (claimed,))
+            image_id, kind = claimed, "renamed"
+        elif row is not None and row["content_id"] is None:
+            self._place(row["id"], job, outcome, "ok")
+            self._database.rows("UPDATE images SET content_id = ? WHERE id = ?", (content_id, row["id"]))
+            image_id, kind = row["id"], "changed"
+        else:
+            if row is not None:
+                self._vacate(row["id"])
+            image_id = self._insert(job, content_id, outcome, "ok")
+            kind = "new"
+            if row is not None:
+                self._copy_labels(row["id"], image_id)
+                kind = "changed"
+            elif not is_new_content:
+                counts["duplicates"] += 1
+        if folder_labels:
+            self._label_by_folder("i.id = ?", (image_id,))
+        return kind
+
+    def _content(self, outcome: Outcome) -> tuple[int, bool]:
+        found = self._database.value("SELECT id FROM contents WHERE hash = ?", (outcome.digest,))
+        if found is not None:
+            return int(found), False
+        self._database.rows(
+            "INSERT INTO contents (hash, width, height, taken) VALUES (?, ?, ?, ?)",
+            (outcome.digest, outcome.width, outcome.height, outcome.taken),
+        )
+        return int(self._database.value("SELECT last_insert_rowid()")), True
+
+    def _claimable(self, content_id: int, job: Job) -> int | None:
+        """An image of this content whose file is no longer where it was: it moved here."""
+        found: int | None = self._database.value(
+            "SELECT i.id FROM images AS i WHERE i.content_id = ? "
+            "AND (i.status = 'gone' OR i.id IN (SELECT image_id FROM temp.missing)) "
+            "ORDER BY i.name = ? DESC, i.id LIMIT 1",
+            (content_id, display(job.raw_path).rpartition("/")[2]),
+        )
+        return found
+
+    def _vacate(self, image_id: int) -> None:
+        """Another content took this image's place; it leaves at the end of the run unless it turns up elsewhere."""
+        self._database.rows("UPDATE images SET raw_path = NULL, status = 'gone' WHERE id = ?", (image_id,))
+
+    def _insert(self, job: Job, content_id: int | None, outcome: Outcome, status: str) -> int:
+        self._database.rows(
+            "INSERT INTO images (root_id, raw_path, path, name, content_id, bytes, mtime_ns, ctime_ns, checked_ns, "
+            "date, status, reason, retry) VALUES (?, ?, '', '', ?, 0, 0, 0, 0, NULL, ?, NULL, 0)",
+            (job.root_id, job.raw_path, content_id, status),
+        )
+        image_id = int(self._database.value("SELECT last_insert_rowid()"))
+        self._place(image_id, job, outcome, status)
+        return image_id
+
+    def _place(self, image_id: int, job: Job, outcome: Outcome, status: str | None) -> None:
+        """Say where an image is now. ``status`` None keeps "removed" and turns everything else to "ok"."""
+        path = display(job.raw_path)
+        self._database.rows(
+            """
+            UPDATE images SET root_id = :root, raw_path = :raw, path = :path, name = :name, bytes = :bytes,
+                mtime_ns = :mtime, ctime_ns = :ctime, checked_ns = :checked, reason = :reason, retry = :retry,
+                status = coalesce(:status, CASE status WHEN 'removed' THEN 'removed' ELSE 'ok' END),
+                date = coalesce(:taken, (SELECT taken FROM contents WHERE id = content_id), :modified)
+            WHERE id = :id
+            """,
+            {
+                "id": image_id,
+                "root": job.root_id,
+                "raw": job.raw_path,
+                "path": path,
+                "name": path.rpartition("/")[2],
+                "bytes": job.stamp.bytes,
+                "mtime": job.stamp.mtime_ns,
+                "ctime": job.stamp.ctime_ns,
+                "checked": outcome.checked_ns,
+                "reason": outcome.reason,
+                "retry": outcome.retry,
+                "status": status,
+                "taken": outcome.taken,
+                "modified": _local_date(job.stamp.mtime_ns),
+            },
+        )
+
+    def _copy_labels(self, source: int, target: int) -> None:
+        self._database.rows(
+            "INSERT OR IGNORE INTO labels (image_id, label, source) "
+            "SELECT ?, label, source FROM labels WHERE image_id = ?",
+            (target, source),
+        )
+
+    # -- folder names as labels
+
+    def label_all_by_folder(self) -> None:
+        """Give every image the name of the first folder below its root as a label."""
+        with self._database.writing():
+            self._label_by_folder("1", ())
+
+    def remove_folder_labels(self) -> None:
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM labels WHERE source = 'folder'")
+
+    def _label_by_folder(self, which: str, parameters: tuple[int, ...]) -> None:
+        folder = "substr(i.path, 1, instr(i.path, '/') - 1)"
+        self._database.rows(
+            f"DELETE FROM labels WHERE source = 'folder' AND image_id IN (SELECT i.id FROM images AS i WHERE {which} "  # noqa: S608
+            f"AND i.raw_path IS NOT NULL AND labels.label <> {folder})",
+            parameters,
+        )
+        self._database.rows(
+            f"INSERT OR IGNORE INTO labels (image_id, label, source) SELECT i.id, {folder}, 'folder' "  # noqa: S608
+            f"FROM images AS i WHERE {which} AND i.raw_path IS NOT NULL AND instr(i.path, '/') > 1",
+            parameters,
+        )
+
+    # -- the end
+
+    def finish(self, *, complete: bool) -> Counter[str]:
+        """Settle what moved, let go of what is no longer there; ``complete`` if every root was listed whole."""
+        counts: Counter[str] = Counter()
+        with self._database.writing():
+            counts["renamed"] = self._settle_moves()
+            removed = self._database.rows(
+                "DELETE FROM images WHERE id IN (SELECT image_id FROM temp.missing) RETURNING status"
+            )
+            counts["removed"] = sum(row[0] != "gone" for row in removed)
+            gone = self._database.rows("DELETE FROM images WHERE status = 'gone' RETURNING id")
+            if removed or gone or counts["renamed"]:
+                drop_unused_contents(self._catalog)
+                self._bump()
+            if complete:
+                self._database.rows(
+                    "UPDATE meta SET value = (SELECT coalesce(max(id), 0) FROM images) WHERE key = 'settled_id'"
+                )
+        return counts
+
+    def _settle_moves(self) -> int:
+        """Pictures that changed places with others were first seen as new: give them their ids and labels back."""
+        pairs = self._database.rows(
+            """
+            SELECT old.id AS old, min(new.id) AS new
+            FROM images AS old JOIN images AS new ON new.content_id = old.content_id AND new.id > old.id
+            WHERE (old.status = 'gone' OR old.id IN (SELECT image_id FROM temp.missing))
+              AND new.status = 'ok' AND new.id NOT IN (SELECT image_id FROM temp.missing)
+              AND new.id > (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'settled_id')
+            GROUP BY old.id
+            """
+        )
+        taken: set[int] = set()
+        for pair in pairs:
+            if pair["new"] in taken:
+                continue
+            taken.add(pair["new"])
+            if pair["new"] <= self._newest_before:  # of an earlier, interrupted run: its labels may be the user's
+                self._copy_labels(pair["new"], pair["old"])
+            place = self._database.row("SELECT * FROM images WHERE id = ?", (pair["new"],))
+            assert place is not None
+            self._database.rows("DELETE FROM images WHERE id = ?", (pair["new"],))
+            columns = ("root_id", "raw_path", "path", "name", "bytes", "mtime_ns", "ctime_ns", "checked_ns", "date")
+            values = ", ".join(f"{column} = ?" for column in columns)
+            self._database.rows(
+                f"UPDATE images SET {values}, status = 'ok', reason = NULL, retry = 0 WHERE id = ?",  # noqa: S608
+                (*(place[column] for column in columns), pair["old"]),
+            )
+            self._database.rows("DELETE FROM temp.missing WHERE image_id = ?", (pair["old"],))
+        return len(taken)
+
+
+def drop_unused_contents(catalog: Catalog) -> None:
+    """Delete contents without an image, and the vectors of those whose images were all removed by the user."""
+    catalog.database.rows(
+        "DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM images AS i WHERE i.content_id = contents.id)"
+    )
+    catalog.database.rows(
+        "DELETE FROM vectors WHERE content_id IN (SELECT content_id FROM images WHERE status = 'removed') "
+        "AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.content_id = vectors.content_id AND i.status <> 'removed')"
+    )
+
+
+def _local_date(mtime_ns: int) -> str:
+    return datetime.fromtimestamp(mtime_ns // 1_000_000_000).isoformat(timespec="seconds")
