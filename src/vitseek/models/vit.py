@@ -122,17 +122,24 @@ def position_embedding(params: Params, config: ViTConfig, rows: int, columns: in
     Source: ``interpolate_pos_encoding`` of transformers' ViT, DeiT, Dinov2 and Dinov2WithRegisters, and
     facebookresearch/dinov2, dinov2/models/vision_transformer.py.
     """
-    positions = params["pos_embed"]
+    positions, prefix = params["pos_embed"], config.num_position_prefix
     if (rows, columns) == config.grid:
         return positions
-    prefix = config.num_position_prefix
+    resized = resize_positions(positions[0, prefix:], config, rows, columns)  # (rows * columns, D)
+    return np.concatenate([positions[:, :prefix], resized[None]], axis=1)
+
+
+def resize_positions(patch_positions: Array, config: ViTConfig, rows: int, columns: int) -> Array:
+    """Resize the patch part of the positions, shape (P, D), to (rows * columns, D); the trained grid stays as it is."""
+    if (rows, columns) == config.grid:
+        return patch_positions
     resized = resize_grid(
-        positions[0, prefix:].reshape(*config.grid, config.embed_dim),
+        patch_positions.reshape(*config.grid, config.embed_dim),
         (rows, columns),
         antialias=config.pos_resize == "bicubic-antialias",
         offset=POSITION_OFFSET if config.pos_resize == "bicubic-offset" else 0.0,
-    )  # (rows, columns, D)
-    return np.concatenate([positions[:, :prefix], resized.reshape(1, rows * columns, config.embed_dim)], axis=1)
+    )
+    return resized.reshape(rows * columns, config.embed_dim)
 
 
 def attention_inputs(params: Params, config: ViTConfig, block: str, x: Array) -> tuple[Array, Array, Array]:

@@ -1,0 +1,103 @@
+"""Element-wise steps of the engine, a few rows at a time, so that what one step writes the next finds in the cache.
+
+Everything here writes into arrays that the caller hands over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitseek.nn.activations import gelu
+from vitseek.nn.attention import row_blocks
+
+Array = NDArray[np.floating]
+
+BLOCK_NUMBERS = 1 << 15  # numbers in one block of rows: 128 KiB in float32; three such arrays fit a level-2 cache
+
+
+def blocks_of(rows: int, columns: int) -> Iterator[slice]:
+    """Cut ``rows`` so that each block has about :data:`BLOCK_NUMBERS` numbers (one row at least)."""
+    step = max(1, BLOCK_NUMBERS // columns)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def normalise(x: Array, *, eps: float, out: Array) -> None:
+    """Write each row of ``x``, shape (rows, D), with mean 0 and variance 1 to ``out``."""
+    width = x.shape[1]
+    scale, small = x.dtype.type(1 / width), x.dtype.type(eps)
+    for rows in blocks_of(*x.shape):
+        block, result = x[rows], out[rows]
+        np.subtract(block, block.mean(axis=1, keepdims=True), out=result)
+        spread = np.vecdot(result, result)[:, None]  # (rows, 1)
+        spread *= scale
+        spread += small
+        np.sqrt(spread, out=spread)
+        result /= spread
+
+
+def add_branch(x: Array, branch: Array, bias: Array) -> None:
+    """Add ``branch + bias`` to ``x`` in place; shapes (rows, D), (rows, D), (D,). Overwrites ``branch``."""
+    for rows in blocks_of(*x.shape):
+        block = branch[rows]
+        block += bias
+        x[rows] += block
+
+
+def add_bias(x: Array, bias: Array) -> None:
+    """Add a bias to every row of ``x`` in place."""
+    for rows in blocks_of(*x.shape):
+        x[rows] += bias
+
+
+def bias_gelu(hidden: Array, bias: Array, *, scratch: Array) -> None:
+    """Replace ``hidden``, shape (rows, F), by 2 GELU(hidden + bias)."""
+    for rows in blocks_of(*hidden.shape):
+        block = hidden[rows]
+        block += bias
+        space = scratch[: 2 * block.size].reshape(2, *block.shape)
+        gelu(block, out=block, scratch=space, doubled=True)
+
+
+def bias_swiglu(both: Array, bias: Array, *, out: Array) -> None:
+    """Write SiLU(gate) * value to ``out``, shape (rows, F), for ``both + bias`` = (gate / 2, value), (rows, 2 F)."""
+    half = out.shape[1]
+    one = out.dtype.type(1)
+    for rows in blocks_of(*both.shape):
+        block, result = both[rows], out[rows]
+        block += bias
+        gate, value = block[:, :half], block[:, half:]
+        np.tanh(gate, out=result)
+        result += one
+        result *= gate
+        result *= value
+
+
+def attend(query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None = None) -> None:
+    """Write softmax(Q Kᵀ) V of one head of one image to ``out``; the query is scaled already.
+
+    Parameters
+    ----------
+    query, out : shape (M, d)
+    key, value : shape (N, d)
+    scores
+        Working space, at least SCORES_LIMIT numbers, or N if that is more.
+    kept : shape (M, N)
+        Where to write the attention weights, if they are wanted.
+    """
+    tokens = key.shape[0]
+    for rows in row_blocks(query.shape[0], tokens):
+        count = rows.stop - rows.start
+        block = scores[: count * tokens].reshape(count, tokens)
+        np.matmul(query[rows], key.T, out=block)
+        block -= block.max(axis=1, keepdims=True)
+        np.exp(block, out=block)
+        total = block.sum(axis=1, keepdims=True)
+        result = out[rows]
+        np.matmul(block, value, out=result)
+        result /= total
+        if kept is not None:
+            np.divide(block, total, out=kept[rows])

@@ -1,0 +1,287 @@
+"""A model as people use it: pictures in, features out; and :func:`load`, which finds everything that belongs to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vitseek import zoo
+from vitseek.engines.numpy_engine import NumpyEngine
+from vitseek.engines.threads import default_threads
+from vitseek.errors import ConfigError, ShapeError, UnknownModelError
+from vitseek.models.config import ViTConfig
+from vitseek.models.tokens import Tokens, check_pooling
+from vitseek.preprocess.image import ImagePreprocessing, ImageSource, preprocess
+from vitseek.weights.hub import obtain
+from vitseek.weights.loader import LoadedWeights, load_weights
+
+Array = NDArray[np.float32]
+
+ENGINES = ("numpy",)
+RESIZE_RATIO = 256 / 224  # the usual margin around the centre crop, where nothing else is known
+
+
+class SpaceKey(NamedTuple):
+    """What makes vectors comparable: models whose keys are equal give the same vector for the same picture."""
+
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    pooling: str
+    dim: int
+
+
+class Model:
+    """A Vision Transformer with its preprocessing. Every method may be called from several threads.
+
+    Made by :func:`load`.
+
+    Parameters
+    ----------
+    name
+        Of the zoo, or from the description beside the weights, or the file's own.
+    source
+        What :func:`load` takes to get this model again: a name of the zoo, or the path of the weights.
+    pooling
+        How :meth:`embed` turns tokens into one vector; see :func:`vitseek.models.tokens.pool`.
+    labels
+        Names of the classes that :meth:`classify` scores, where they are known.
+    notes
+        What was inferred about the model, one sentence each.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedWeights,
+        *,
+        name: str,
+        source: str,
+        preprocessing: ImagePreprocessing,
+        pooling: str,
+        labels: list[str] | None = None,
+        notes: Iterable[str] = (),
+        engine: str = "numpy",
+        threads: int | None = None,
+    ) -> None:
+        if engine not in ENGINES:
+            raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+        self.name = name
+        self.source = source
+        self.config: ViTConfig = loaded.config
+        self.preprocessing = preprocessing
+        self.pooling = pooling
+        self.weights_sha256 = loaded.sha256
+        self.labels = labels
+        self.notes = list(notes)
+        self.engine = engine
+        self._engine = NumpyEngine(loaded.params, loaded.config, pooling, threads)
+
+    def __repr__(self) -> str:
+        return f"<vitseek model {self.name}: {self.embed_dim}-d, pooling {self.pooling}, {self.engine}>"
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of a feature vector."""
+        return self._engine.embed_dim
+
+    def space(self) -> SpaceKey:
+        """Return what makes this model's vectors comparable with others."""
+        return SpaceKey(self.name, self.weights_sha256, self.preprocessing.key(), self.pooling, self.embed_dim)
+
+    def preprocess(self, source: ImageSource, *, report: Callable[[str], None] | None = None) -> Array:
+        """Turn a picture into normalised pixels, shape (3, height, width)."""
+        return preprocess(source, self.preprocessing, report=report)
+
+    def embed(self, images: Iterable[ImageSource] | ImageSource, *, batch_size: int = 16) -> Array:
+        """Return the features of pictures, shape (n, embed_dim), in their order, not normalised.
+
+        Parameters
+        ----------
+        images
+            Paths, bytes, open files or Pillow images; a single one may come without a list.
+        batch_size
+            How many pictures are decoded and held at a time.
+
+        Raises
+        ------
+        ImageError
+            For the first picture that cannot be used; the message names it.
+        """
+        single = isinstance(images, str | os.PathLike | bytes | Image.Image) or hasattr(images, "read")
+        sources: list[ImageSource] = (
+            [cast(ImageSource, images)] if single else list(cast(Iterable[ImageSource], images))
+        )
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
+        features = np.empty((len(sources), self.embed_dim), dtype=np.float32)
+        with ThreadPoolExecutor(max_workers=default_threads(), thread_name_prefix="vitseek-decode") as pool:
+            for start in range(0, len(sources), batch_size):
+                pixels = list(pool.map(self.preprocess, sources[start : start + batch_size]))
+                for places in _of_one_size(pixels):
+                    stacked = np.stack([pixels[place] for place in places])
+                    features[[start + place for place in places]] = self.embed_pixels(stacked)
+        return features
+
+    def embed_pixels(self, pixels: Array) -> Array:
+        """Return the features of normalised pixels, shape (B, 3, height, width) -> (B, embed_dim)."""
+        return _float32(self._engine.embed_pixels(_checked(pixels)))
+
+    def forward(self, pixels: Array) -> Array:
+        """Return all tokens after the final norm, shape (B, N, D): class token, registers, patches."""
+        return _float32(self._engine.forward(_checked(pixels)))
+
+    def tokens(self, pixels: Array, attention_blocks: Sequence[int] = ()) -> Tokens:
+        """Return the tokens by name, with the attention weights of the blocks asked for."""
+        return self._engine.tokens(_checked(pixels), attention_blocks=attention_blocks)
+
+    def classify(self, pixels: Array) -> Array:
+        """Return the logits of the checkpoint's own classes, shape (B, num_classes).
+
+        Raises
+        ------
+        ConfigError
+            If the checkpoint has no classification head.
+        """
+        return _float32(self._engine.classify(_checked(pixels)))
+
+
+def load(
+    model: str | os.PathLike[str] = zoo.DEFAULT_MODEL,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    preprocess: str | None = None,
+    pooling: str | None = None,
+    engine: str = "numpy",
+    offline: bool | None = None,
+    progress: Callable[[str, int, int | None], None] | None = None,
+    threads: int | None = None,
+) -> Model:
+    """Load a model by name, or from a file or a folder.
+
+    Parameters
+    ----------
+    model
+        A name of the zoo (``vitseek models`` lists them); or a ``.safetensors`` or ``.npz`` file; or a folder with one,
+        usually beside a ``config.json``. A name of the zoo goes before a file of the same name: write ``./name`` for
+        the file.
+    weights
+        The file to take the weights of a zoo model from, instead of its own source.
+    preprocess
+        Another policy than the checkpoint's own: ``"official"``, ``"center-crop"`` or ``"short-side"``.
+    pooling
+        Another rule than the model's own; see :func:`vitseek.models.tokens.pool`.
+    engine
+        What computes: ``"numpy"``.
+    offline
+        Never touch the network; by default what HF_HUB_OFFLINE says.
+    progress
+        Called with file name, bytes so far and bytes in all while weights are downloaded.
+    threads
+        Cores to use; by default all that this process may run on.
+
+    Raises
+    ------
+    UnknownModelError
+        If there is neither a model nor a file of that name.
+    WeightsError
+        If the weights cannot be fetched, read, or do not fit.
+    ConfigError
+        If policy, pooling or engine do not exist.
+    """
+    if engine not in ENGINES:  # before a download that would be in vain
+        raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    if pooling is not None:
+        check_pooling(pooling)
+    row = _row_of(model)
+    if row is not None:
+        file = Path(weights) if weights is not None else obtain(row.source, offline=offline, progress=progress)
+        loaded = load_weights(file, config=row.config, naming=row.naming if weights is None else None)
+        name, preprocessing, usual = row.name, row.preprocessing, row.pooling
+        # Weights of one's own are found again by their path only, a zoo model by its name anywhere.
+        source = row.name if weights is None else str(file.resolve())
+        notes = loaded.notes
+    else:
+        if weights is not None:
+            raise UnknownModelError(
+                f"{os.fspath(model)!r} is not a model of the zoo, so weights={weights!r} says too much"
+            )
+        file = Path(model)
+        loaded = load_weights(file)
+        name = loaded.name or file.resolve().stem
+        source = str(file.resolve())
+        preprocessing, said = _preprocessing_of(loaded, file)
+        usual, notes = loaded.pooling or "cls", [*loaded.notes, *said]
+    return Model(
+        loaded,
+        name=name,
+        source=source,
+        preprocessing=preprocessing.with_policy(preprocess) if preprocess else preprocessing,
+        pooling=pooling or usual,
+        labels=loaded.labels,
+        notes=notes,
+        engine=engine,
+        threads=threads,
+    )
+
+
+def _row_of(model: str | os.PathLike[str]) -> zoo.ZooRow | None:
+    """The zoo's row, or ``None`` for a file or folder; UnknownModelError if it is neither."""
+    text = os.fspath(model)
+    if isinstance(model, str) and text in zoo.ZOO:
+        return zoo.ZOO[text]
+    looks_like_a_file = Path(text).suffix in (".safetensors", ".npz") or any(mark in text for mark in ("/", os.sep))
+    if not isinstance(model, str) or looks_like_a_file or Path(text).exists():
+        return None
+    return zoo.find(text)
+
+
+def _preprocessing_of(loaded: LoadedWeights, file: Path) -> tuple[ImagePreprocessing, list[str]]:
+    """How pictures are prepared for weights that came as a file, and what to say about it."""
+    if loaded.preprocessing is not None:
+        return ImagePreprocessing.from_dict(loaded.preprocessing), []
+    rows = list(zoo.ZOO.values())
+    same_bytes = [row for row in rows if getattr(row.source, "sha256", None) == loaded.sha256]
+    same_file = [row for row in rows if file.stem in (row.name, getattr(row.source, "repo", "").rpartition("/")[2])]
+    same_shape = [row for row in rows if _without_head(row.config) == _without_head(loaded.config)]
+    for found, why in ((same_bytes, "the same file"), (same_file, "its name"), (same_shape, "its shape")):
+        if found and len({row.preprocessing for row in found}) == 1:
+            return found[0].preprocessing, [f"pictures are prepared as for {found[0].name}, going by {why}"]
+    size = min(loaded.config.img_size)
+    usual = ImagePreprocessing(
+        size_px=size, resize_px=round(size * RESIZE_RATIO), patch_size_px=loaded.config.patch_size
+    )
+    return usual, [
+        f"nothing beside {file.name} says how pictures are prepared: short side {usual.resize_px} px, crop {size} px "
+        "and ImageNet mean and std assumed. Wrong values make poor features: put a config.json beside the file"
+    ]
+
+
+def _without_head(config: ViTConfig) -> ViTConfig:
+    return dataclasses.replace(config, num_classes=0, head_input="cls", pos_resize="bicubic")
+
+
+def _of_one_size(pixels: Sequence[Array]) -> list[list[int]]:
+    """Group places by the size of their pixels: the policy "short-side" gives several."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, one in enumerate(pixels):
+        groups.setdefault(one.shape, []).append(place)
+    return list(groups.values())
+
+
+def _checked(pixels: Array) -> Array:
+    pixels = np.asarray(pixels)
+    if pixels.ndim == 3:
+        raise ShapeError(f"pixels must have the shape (batch, 3, height, width), not {pixels.shape}: add pixels[None]")
+    return pixels
+
+
+def _float32(features: NDArray[np.floating]) -> Array:
+    return features.astype(np.float32, copy=False)

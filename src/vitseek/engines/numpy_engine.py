@@ -1,0 +1,203 @@
+"""The default engine: the pass of :mod:`vitseek.models.vit` on folded weights, cut so that every core is busy.
+
+How the work is shared. The images of a batch go in packs of a few to one thread each; a pack's tokens are the rows of
+one matrix, because larger matrix products run faster. When fewer images than threads are left, several threads form a
+team and share the rows of one image: everything but attention works on rows alone, so they meet once a block, when the
+keys and values of all rows are there.
+
+When only the first tokens are wanted (the class token), the last block computes keys and values for all rows, and the
+rest for those tokens alone. That is exact, not an approximation: no later block could use the other rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache, partial
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from vitseek.engines.fold import fold
+from vitseek.engines.forward import Pass, Team, Workspace
+from vitseek.engines.threads import BLAS, default_threads, run_together
+from vitseek.models.config import ViTConfig
+from vitseek.models.tokens import Tokens, check_pooling, pool, pooled_dim
+from vitseek.models.vit import Stages, check_pixels, classify, resize_positions, resolve_blocks
+
+Array = NDArray[np.floating]
+
+PACK_ROWS = 600  # rows of a pack: two 224 px images of patch 14; more gains little speed and costs memory and balance
+GRIDS_KEPT = 8  # resized position grids; "short-side" preprocessing asks for a new one with every aspect ratio
+
+
+class NumpyEngine:
+    """A Vision Transformer ready to run; weights are shared between threads, working memory is not.
+
+    Parameters
+    ----------
+    params
+        Under timm's names, as ``parameter_shapes(config)`` lists them; not kept.
+    pooling
+        Rule of :func:`vitseek.models.tokens.pool` that :meth:`embed_pixels` follows.
+    threads
+        Cores to use; by default all that this process may run on.
+    dtype
+        float32; float64 is for tests.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Array],
+        config: ViTConfig,
+        pooling: str = "cls",
+        threads: int | None = None,
+        *,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        check_pooling(pooling)
+        self.config = config
+        self.pooling = pooling
+        self.threads = threads or default_threads()
+        self.weights = fold(params, config, dtype)
+        self._resized = lru_cache(GRIDS_KEPT)(self._resize_positions)
+        self._spare: list[Workspace] = []
+        self._spare_lock = threading.Lock()
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of a pooled feature vector."""
+        return pooled_dim(self.config, self.pooling)
+
+    def embed_pixels(self, pixels: Array) -> Array:
+        """Return the pooled features, shape (B, embed_dim), not normalised."""
+        if self.pooling == "cls":
+            return self._run(pixels, wanted=1)[:, 0]
+        return pool(self.tokens(pixels), self.pooling)
+
+    def forward(self, pixels: Array) -> Array:
+        """Return all tokens after the final norm, shape (B, N, D)."""
+        return self._run(pixels)
+
+    def tokens(self, pixels: Array, *, attention_blocks: Sequence[int] = (), stages: Stages | None = None) -> Tokens:
+        """Return what :func:`vitseek.models.vit.forward_features` returns, with the same options.
+
+        With ``stages`` the whole batch runs in the calling thread.
+        """
+        blocks = resolve_blocks(attention_blocks, self.config.depth)
+        check_pixels(self.config, pixels, dtype=self.weights.dtype)
+        grid = self._grid(pixels)
+        tokens = self.config.num_prefix_tokens + grid[0] * grid[1]
+        shape = (pixels.shape[0], self.config.num_heads, tokens, tokens)
+        attention = {block: np.empty(shape, dtype=self.weights.dtype) for block in blocks}
+        return Tokens(
+            all=self._run(pixels, attention=attention, stages=stages),
+            grid=grid,
+            num_registers=self.config.num_registers,
+            distilled=self.config.distilled,
+            attention=attention,
+        )
+
+    def classify(self, pixels: Array) -> Array:
+        """Return the logits of the checkpoint's own classes, shape (B, num_classes)."""
+        wanted = self.config.num_position_prefix if self.config.head_input == "cls" else None
+        tokens = Tokens(
+            all=self._run(pixels, wanted=wanted), grid=self._grid(pixels), distilled=self.config.distilled,
+            num_registers=self.config.num_registers if wanted is None else 0,
+        )  # fmt: skip
+        return classify(self.weights.heads, self.config, tokens)
+
+    def _grid(self, pixels: Array) -> tuple[int, int]:
+        return pixels.shape[2] // self.config.patch_size, pixels.shape[3] // self.config.patch_size
+
+    def _resize_positions(self, rows: int, columns: int) -> Array:
+        return resize_positions(self.weights.patch_positions, self.config, rows, columns) + self.weights.patch_bias
+
+    def _run(
+        self,
+        pixels: Array,
+        *,
+        wanted: int | None = None,
+        attention: Mapping[int, Array] | None = None,
+        stages: Stages | None = None,
+    ) -> Array:
+        """Return the first ``wanted`` tokens of each image (all by default), shape (B, wanted, D)."""
+        check_pixels(self.config, pixels, dtype=self.weights.dtype)
+        rows, columns = self._grid(pixels)
+        tokens = self.config.num_prefix_tokens + rows * columns
+        images = pixels.shape[0]
+        out = np.empty((images, wanted or tokens, self.config.embed_dim), dtype=self.weights.dtype)
+        task = Pass(
+            config=self.config, weights=self.weights, pixels=pixels, positions=self._resized(rows, columns),
+            tokens=tokens, wanted=wanted, out=out, attention=attention or {}, stages=stages,
+        )  # fmt: skip
+        with BLAS.single_threaded():
+            if stages is not None or self.threads == 1:
+                step = max(images, 1) if stages is not None else max(1, PACK_ROWS // tokens)
+                self._run_packs(task, _cut(0, images, step), threads=1)
+                return out
+            alone = images - images % self.threads
+            self._run_packs(task, self._packs(alone, tokens), threads=self.threads)
+            if alone < images:
+                self._run_teams(task, range(alone, images))
+        return out
+
+    def _packs(self, images: int, tokens: int) -> list[range]:
+        """Cut the images into packs, a whole number of rounds for all threads."""
+        each = images // self.threads
+        step = max(1, min(each, PACK_ROWS // tokens))
+        return _cut(0, images, step)
+
+    def _run_packs(self, task: Pass, packs: list[range], *, threads: int) -> None:
+        """Work the packs off, each in one thread."""
+        lock = threading.Lock()
+        waiting = iter(packs)
+        stop = threading.Event()
+
+        def work() -> None:
+            with self._workspace() as space:
+                while not stop.is_set():
+                    with lock:
+                        pack = next(waiting, None)
+                    if pack is None:
+                        return
+                    space.prepare(len(pack) * task.tokens, tokens=task.tokens, members=1)
+                    task.run(pack, space, 0, Team(1))
+
+        if packs:
+            run_together([work] * min(threads, len(packs)), on_failure=stop.set)
+
+    def _run_teams(self, task: Pass, images: range) -> None:
+        """Give each image to a team, the teams as alike as it goes."""
+        with ExitStack() as stack:
+            jobs: list[Callable[[], None]] = []
+            teams: list[Team] = []
+            for place, image in enumerate(images):
+                first, last = (self.threads * edge // len(images) for edge in (place, place + 1))
+                team, space = Team(last - first), stack.enter_context(self._workspace())
+                space.prepare(task.tokens, tokens=task.tokens, members=team.size)
+                teams.append(team)
+                pack = range(image, image + 1)
+                jobs.extend(partial(task.run, pack, space, member, team) for member in range(team.size))
+
+            def wake_all() -> None:
+                for team in teams:
+                    team.barrier.abort()
+
+            run_together(jobs, on_failure=wake_all)
+
+    @contextmanager
+    def _workspace(self) -> Iterator[Workspace]:
+        with self._spare_lock:
+            space = self._spare.pop() if self._spare else Workspace(self.config, self.weights.dtype)
+        try:
+            yield space
+        finally:
+            with self._spare_lock:
+                if len(self._spare) < self.threads:
+                    self._spare.append(space)
+
+
+def _cut(start: int, stop: int, step: int) -> list[range]:
+    return [range(first, min(first + step, stop)) for first in range(start, stop, step)]
