@@ -73,13 +73,14 @@ def load_weights(
     """
     arrays = read_arrays(path)
     file = arrays.files[0]
-    sidecar = read_sidecar(file)
+    sidecar = read_sidecar(file) if config is None else _labels_at_most(file)
     renamed = rename(arrays.shapes, naming=naming, where=str(file))
     shapes = _stacked_shapes(renamed, arrays.shapes)
     source = "the config that was given"
-    notes: list[str] = []
     if config is None:
         config, source, notes = _settle_config(shapes, renamed, sidecar, file)
+    else:
+        notes = list(sidecar.notes) if sidecar.file is None else []
     notes += _leave_out_heads(renamed, shapes, config)
     _check(file, arrays, renamed, shapes, config, source)
     params = {canonical: _stack(arrays, names) for canonical, names in renamed.sources.items()}
@@ -96,6 +97,14 @@ def load_weights(
         labels=sidecar.labels if sidecar.labels and len(sidecar.labels) == config.num_classes else None,
         notes=notes,
     )
+
+
+def _labels_at_most(file: Path) -> Sidecar:
+    """What is beside the file, where the config is known already: a description that does not parse is no obstacle."""
+    try:
+        return read_sidecar(file)
+    except ConfigError as error:
+        return Sidecar(notes=[f"the description beside the weights is not used: {error}"])
 
 
 _SAID_ONCE = ("weight", "token")  # not a second time for the pooler's bias
@@ -157,10 +166,9 @@ def _check(
     """Compare names, shapes and dtypes with what the config wants; one error for everything that differs."""
     wanted = parameter_shapes(config)
     came = canonical_shapes(shapes, config)
-    partial = set(renamed.incomplete)
     missing = [renamed.foreign(name) for name in wanted if name not in came]
-    missing += sorted(partial - set(" + ".join(missing).split(" + ")))
     extra = renamed.extra + [renamed.foreign(name) for name in came if name not in wanted]
+    extra += [part for name, parts in renamed.partial.items() if name not in wanted for part in parts]
     misshapen = []
     for name in wanted.keys() & came.keys():
         if came[name] != wanted[name]:
@@ -173,7 +181,7 @@ def _check(
     lines = [f"{file} ({renamed.naming.name} names) does not fit {source}:"]
     for title, names in (("missing", missing), ("unexpected", extra), ("of another shape", sorted(misshapen))):
         if names:
-            lines.append(f"  {len(names)} {title}: " + ", ".join(names))
+            lines.append(f"  {len(names)} {title}: {', '.join(names)}")
     lines.append(_advice(extra))
     raise WeightsKeyError("\n".join(lines))
 

@@ -19,11 +19,14 @@ class Renamed:
     prefix: str
     sources: dict[str, tuple[str, ...]]  # canonical name -> names in the file, stacked in this order
     extra: list[str] = field(default_factory=list)  # names that the table does not know
-    incomplete: list[str] = field(default_factory=list)  # names that the table wants beside those that are there
+    incomplete: dict[str, list[str]] = field(default_factory=dict)  # canonical name -> parts that are not there
+    partial: dict[str, list[str]] = field(default_factory=dict)  # the same canonical names -> parts that are
     ignored: dict[str, str] = field(default_factory=dict)  # name -> reason
 
     def foreign(self, canonical: str) -> str:
-        """What the file would call a canonical name, for messages."""
+        """What the file calls or would call a canonical name, for messages; of a split one, the parts not there."""
+        if canonical in self.incomplete:
+            return ", ".join(self.incomplete[canonical])
         parts = self.naming.parts(canonical)
         if canonical in self.sources:
             return " + ".join(self.sources[canonical])
@@ -87,14 +90,16 @@ def _apply(naming: Naming, prefix: str, names: Mapping[str, Pattern]) -> Renamed
         else:
             found[place[0]][place[1]] = name
     sources: dict[str, tuple[str, ...]] = {}
-    incomplete: list[str] = []
+    incomplete: dict[str, list[str]] = {}
+    partial: dict[str, list[str]] = {}
     for canonical, parts in found.items():
         whole = naming.parts(canonical)
         if len(parts) == len(whole):
             sources[canonical] = tuple(parts[part] for part in range(len(whole)))
         else:
-            incomplete.extend(prefix + one for part, one in enumerate(whole) if part not in parts)
-    return Renamed(naming, prefix, sources, extra, incomplete, ignored)
+            incomplete[canonical] = [prefix + one for part, one in enumerate(whole) if part not in parts]
+            partial[canonical] = list(parts.values())
+    return Renamed(naming, prefix, sources, extra, incomplete, partial, ignored)
 
 
 def _is_packed_swiglu(shapes: Shapes) -> bool:
