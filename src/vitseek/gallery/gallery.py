@@ -131,6 +131,10 @@ class Gallery:
         """Make another space the default one."""
         self._catalog.set_meta("default_space", str(self._named_space(name).id))
 
+    def space(self, name: str | int | None = None) -> Space:
+        """The space that a search uses: which model made its vectors, and how wide they are."""
+        return self._space(name)
+
     def _space(self, wanted: str | int | None) -> Space:
         """The space that a search means: named, or that of the given model, or the default one."""
         if wanted is not None:
