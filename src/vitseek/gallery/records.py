@@ -111,9 +111,9 @@ class SpaceStatus:
     preprocessing: str
     pooling: str
     dim: int
+    source: str | None
     images: int
     default: bool
-    imported: bool
     cache: Literal["current", "stale", "missing", "damaged"]
 
 

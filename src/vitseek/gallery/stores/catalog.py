@@ -137,6 +137,30 @@ class Catalog:
         )
         return [row[0] for row in rows]
 
+    def remove(self, ids: Iterable[int], roots: Sequence[Root] = ()) -> None:
+        """Take images out for good, and whole roots; vectors that nobody needs any more go too."""
+        with self.database.writing() as connection:
+            connection.executemany(
+                "UPDATE images SET status = 'removed', reason = NULL WHERE id = ?", [(number,) for number in ids]
+            )
+            connection.executemany("DELETE FROM roots WHERE id = ?", [(root.id,) for root in roots])
+            self.drop_unused()
+            self.bump()
+
+    def drop_unused(self) -> None:
+        """Inside a transaction: delete contents without an image, and vectors of which all images were removed."""
+        self.database.rows(
+            "DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM images AS i WHERE i.content_id = contents.id)"
+        )
+        self.database.rows(
+            "DELETE FROM vectors WHERE content_id IN (SELECT content_id FROM images WHERE status = 'removed') AND "
+            "NOT EXISTS (SELECT 1 FROM images AS i WHERE i.content_id = vectors.content_id AND i.status <> 'removed')"
+        )
+
+    def bump(self) -> None:
+        """Inside a transaction: tell every cache that images or vectors changed."""
+        self.database.rows("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
+
     # -- labels
 
     def add_labels(self, ids: Iterable[int], labels: Sequence[str]) -> None:
@@ -151,6 +175,10 @@ class Catalog:
             "DELETE FROM labels WHERE image_id = ? AND label = ?",
             [(image_id, label) for image_id in ids for label in labels],
         )
+
+    def remove_folder_labels(self) -> None:
+        with self.database.writing() as connection:
+            connection.execute("DELETE FROM labels WHERE source = 'folder'")
 
     def label_counts(self) -> dict[str, int]:
         rows = self.database.rows(
@@ -170,7 +198,7 @@ class Catalog:
         )
         return _space(row) if row else None
 
-    def add_space(self, key: SpaceKey, *, name: str | None, source: str | None, policy: str | None) -> Space:
+    def add_space(self, key: SpaceKey, *, source: str | None, policy: str | None, name: str | None = None) -> Space:
         """Record a space; the first one becomes the default."""
         taken = [space.name for space in self.spaces()]
         created = datetime.now().astimezone().isoformat(timespec="seconds")

@@ -175,11 +175,8 @@ class Scan:
                 else:
                     kind = self._save_content(outcome, counts, folder_labels)
                 counts[kind] += 1
-            self._bump()
+            self._catalog.bump()
         return counts
-
-    def _bump(self) -> None:
-        self._database.rows("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'generation'")
 
     def _row_at(self, job: Job) -> Row | None:
         return self._database.row(
@@ -319,10 +316,6 @@ class Scan:
         with self._database.writing():
             self._label_by_folder("1", ())
 
-    def remove_folder_labels(self) -> None:
-        with self._database.writing() as connection:
-            connection.execute("DELETE FROM labels WHERE source = 'folder'")
-
     def _label_by_folder(self, which: str, parameters: tuple[int, ...]) -> None:
         folder = "substr(i.path, 1, instr(i.path, '/') - 1)"
         self._database.rows(
@@ -349,8 +342,8 @@ class Scan:
             counts["removed"] = sum(row[0] != "gone" for row in removed)
             gone = self._database.rows("DELETE FROM images WHERE status = 'gone' RETURNING id")
             if removed or gone or counts["renamed"]:
-                drop_unused_contents(self._catalog)
-                self._bump()
+                self._catalog.drop_unused()
+                self._catalog.bump()
             if complete:
                 self._database.rows(
                     "UPDATE meta SET value = (SELECT coalesce(max(id), 0) FROM images) WHERE key = 'settled_id'"
@@ -387,17 +380,6 @@ class Scan:
             )
             self._database.rows("DELETE FROM temp.missing WHERE image_id = ?", (pair["old"],))
         return len(taken)
-
-
-def drop_unused_contents(catalog: Catalog) -> None:
-    """Delete contents without an image, and the vectors of those whose images were all removed by the user."""
-    catalog.database.rows(
-        "DELETE FROM contents WHERE NOT EXISTS (SELECT 1 FROM images AS i WHERE i.content_id = contents.id)"
-    )
-    catalog.database.rows(
-        "DELETE FROM vectors WHERE content_id IN (SELECT content_id FROM images WHERE status = 'removed') "
-        "AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.content_id = vectors.content_id AND i.status <> 'removed')"
-    )
 
 
 def _local_date(mtime_ns: int) -> str:
