@@ -75,17 +75,20 @@ class FilterSyntaxError(UsageError):
 
     SHOWN = 72  # characters of a long filter around the mark
 
-    def __init__(self, problem: str, *, text: str = "", position: int | None = None, hint: str = "") -> None:
-        self.problem, self.position, self.hint = problem, position, hint
-        lines = [f"filter: {problem}"]
-        if position is not None and text:
-            start = max(0, min(position - self.SHOWN // 2, len(text) - self.SHOWN))
+    def __init__(self, problem: str, text: str = "", position: int | None = None, hint: str = "") -> None:
+        super().__init__(problem, text, position, hint)  # all in args, so that the error survives pickling
+        self.problem, self.text, self.position, self.hint = problem, text, position, hint
+
+    def __str__(self) -> str:
+        lines = [f"filter: {self.problem}"]
+        if self.position is not None and self.text:
+            start = max(0, min(self.position - self.SHOWN // 2, len(self.text) - self.SHOWN))
             end = start + self.SHOWN
-            before, after = "…" if start else "", "…" if end < len(text) else ""
-            shown = [_one_cell(character) for character in text[start:end]]
-            width = len(before) + sum(_cells(character) for character in shown[: position - start])
+            before, after = "…" if start else "", "…" if end < len(self.text) else ""
+            shown = [_one_cell(character) for character in self.text[start:end]]
+            width = len(before) + sum(_cells(character) for character in shown[: self.position - start])
             lines += [f"  {before}{''.join(shown)}{after}", f"  {' ' * width}^"]
-        super().__init__("\n".join(lines + [hint] * bool(hint)))
+        return "\n".join([*lines, self.hint] if self.hint else lines)
 
 
 class MissingExtraError(UsageError):

@@ -1,5 +1,6 @@
 """The filter language: what it means, checked on a real SQLite table, and what it says when it cannot be read."""
 
+import pickle
 import random
 import re
 import sqlite3
@@ -226,6 +227,12 @@ def test_an_error_marks_the_place_and_says_what_is_allowed(text, problem, under,
         lines = str(caught.value).split("\n")
         assert lines[2].index("^") - 2 == caught.value.position
     assert caught.value.exit_status == 2
+
+
+def test_an_error_survives_pickling():
+    error = FilterSyntaxError("a problem", text="label:", position=6, hint="what to do")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) == "filter: a problem\n  label:\n        ^\nwhat to do"
 
 
 def test_the_mark_stands_below_the_place_in_a_long_filter_of_wide_letters():
