@@ -145,7 +145,7 @@ def test_shards_are_joined_by_their_index(tmp_path: Path) -> None:
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     shards(tmp_path, {"a": "model-00001-of-00002.safetensors"})
-    with pytest.raises(CorruptWeightsError, match="names the shard model-00001-of-00002.safetensors, which is not"):
+    with pytest.raises(CorruptWeightsError, match=r"names the shard model-00001-of-00002.safetensors, which is not"):
         read_arrays(tmp_path)
 
 
@@ -172,5 +172,5 @@ def test_a_pickled_checkpoint_is_refused_with_the_way_out(suffix: str, tmp_path:
 def test_another_kind_of_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + struct.pack("<I", 3) + bytes(32))
-    with pytest.raises(WeightsError, match="neither safetensors nor npz"):
+    with pytest.raises(WeightsError, match=r"neither safetensors nor npz"):
         read_arrays(path)

@@ -218,7 +218,7 @@ def test_a_naming_can_be_forced_and_an_unknown_one_is_named(tmp_path: Path, rng:
 
 
 def test_a_missing_file_says_what_can_be_given(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no weights at .*vitseek models"):
+    with pytest.raises(WeightsError, match=r"no weights at .*vitseek models"):
         load_weights(tmp_path / "none.safetensors")
 
 

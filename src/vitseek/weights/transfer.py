@@ -137,7 +137,7 @@ def fetch(
     _with_retries(
         f"{target.name} ({remote.url})",
         lambda: _append(client, remote, held, progress),
-        kept=lambda: f"{held.size:,} of {remote.size or 'an unknown number of'} bytes are kept",
+        kept=lambda: f"{held.size:,} of {_count(remote.size)} bytes are kept",
     )
     came = held.hexdigest()
     for wanted in (sha256, remote.sha256):
@@ -201,7 +201,7 @@ def _append(client: httpx.Client, remote: Remote, held: _Resumable, progress: Pr
         if held.size and not _continues(response, held.size):
             held.restart()  # the server ignored the range and sends the whole file
         held.append(
-            _not_too_slow(response.iter_bytes(CHUNK_BYTES)),
+            _not_too_slow(response.iter_bytes()),  # as it arrives: a larger chunk would be lost with the connection
             lambda done: progress(name, done, remote.size) if progress else None,
         )
     if remote.size is not None and held.size != remote.size:
@@ -238,7 +238,7 @@ def _with_retries(what: str, attempt: Callable[[], Result], kept: Callable[[], s
         except OSError as error:
             raise _disk_error(what, error) from error
     raise DownloadError(
-        f"{what}: failed {ATTEMPTS} times, last with: {str(last) or type(last).__name__}. "
+        f"{what}: given up after {ATTEMPTS} attempts, the last: {str(last) or type(last).__name__}. "
         + (f"{kept()}; the next try goes on from there." if kept else "Check the connection, then try again.")
     ) from last
 
@@ -281,6 +281,10 @@ def _disk_error(what: str, error: OSError) -> DownloadError:
         f"{what}: cannot be written: {reason}. Make room, or set VITSEEK_CACHE to a folder on another disk; the next "
         "try goes on from what is there."
     )
+
+
+def _count(size: int | None) -> str:
+    return "an unknown number of" if size is None else f"{size:,}"
 
 
 def _is_hex(text: str, digits: int) -> bool:
