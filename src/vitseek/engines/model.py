@@ -17,7 +17,7 @@ from vitseek import zoo
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, ShapeError, UnknownModelError
-from vitseek.models.config import ViTConfig
+from vitseek.models.config import PosResize, ViTConfig
 from vitseek.models.tokens import Tokens, check_pooling
 from vitseek.preprocess.image import ImagePreprocessing, ImageSource, preprocess
 from vitseek.weights.hub import obtain
@@ -117,7 +117,7 @@ class Model:
         """
         single = isinstance(images, str | os.PathLike | bytes | Image.Image) or hasattr(images, "read")
         sources: list[ImageSource] = (
-            [cast(ImageSource, images)] if single else list(cast(Iterable[ImageSource], images))
+            [cast("ImageSource", images)] if single else list(cast("Iterable[ImageSource]", images))
         )
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
@@ -159,6 +159,7 @@ def load(
     weights: str | os.PathLike[str] | None = None,
     preprocess: str | None = None,
     pooling: str | None = None,
+    pos_resize: str | None = None,
     engine: str = "numpy",
     offline: bool | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
@@ -178,6 +179,8 @@ def load(
         Another policy than the checkpoint's own: ``"official"``, ``"center-crop"`` or ``"short-side"``.
     pooling
         Another rule than the model's own; see :func:`vitseek.models.tokens.pool`.
+    pos_resize
+        Another way to resize the position grid than the model's own; see :class:`vitseek.models.config.ViTConfig`.
     engine
         What computes: ``"numpy"``.
     offline
@@ -219,6 +222,9 @@ def load(
         source = str(file.resolve())
         preprocessing, said = _preprocessing_of(loaded, file)
         usual, notes = loaded.pooling or "cls", [*loaded.notes, *said]
+    if pos_resize is not None:
+        config = dataclasses.replace(loaded.config, pos_resize=cast("PosResize", pos_resize))  # which checks it
+        loaded = dataclasses.replace(loaded, config=config)
     return Model(
         loaded,
         name=name,
