@@ -41,6 +41,11 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def subset(self, indices: Sequence[int]) -> "Pictures":
+        """The pictures at ``indices``, sharing their memory."""
+        chosen = list(indices)
+        return Pictures([self.paths[i] for i in chosen], [self._decoded[i] for i in chosen], self.short_side_px)
+
     def __getitem__(self, index: int) -> Image.Image:
         """The image, RGB, upright.
 

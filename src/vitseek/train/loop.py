@@ -36,7 +36,7 @@ class Outcome:
     """What a finished run leaves.
 
     ``scores`` are the last epoch's figures, ``best`` the best value of the recipe's metric and ``checkpoint`` the file
-    that has it; ``pictures`` are curves and what the recipe drew.
+    that has it; ``pictures`` are curves and what the recipe drew. ``leads`` says whether this process wrote them.
     """
 
     folder: Path
@@ -45,6 +45,7 @@ class Outcome:
     scores: dict[str, float]
     best: float | None
     pictures: list[Path]
+    leads: bool = True
 
 
 def fit(task: Task, team: Team, reporter: Reporter | None = None, *, resume: bool = False) -> Outcome:
@@ -67,6 +68,21 @@ def fit(task: Task, team: Team, reporter: Reporter | None = None, *, resume: boo
     """
     task.options.check()
     return _Run(task, team, reporter or Silence(), resume).train()
+
+
+def check_folder(out: Path, resume: bool) -> None:
+    """Refuse to overwrite a run, or to resume what is not there.
+
+    Raises
+    ------
+    UsageError
+        Saying which of the two.
+    """
+    there = (out / LAST).is_file()
+    if there and not resume:
+        raise UsageError(f"{out} holds a run already: go on with --resume, or choose another --out")
+    if resume and not there:
+        raise UsageError(f"no run to resume in {out}: there is no {LAST}. Start it without --resume")
 
 
 class _Run:
@@ -101,17 +117,15 @@ class _Run:
     def _open(self, resume: bool) -> Checkpoint | None:
         """Make the folder, or find the run in it."""
         last = self.out / LAST
+        if self.team.leads:
+            check_folder(self.out, resume)
         if not resume:
-            if last.exists() and self.team.leads:
-                raise UsageError(f"{self.out} holds a run already: go on with --resume, or choose another --out")
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UsageError(f"cannot make the folder {self.out}: {error.strerror or error}") from error
             checkpoints.check_room(self.out, self.bare)
             return None
-        if not last.exists():
-            raise UsageError(f"no run to resume in {self.out}: there is no {LAST}. Start it without --resume")
         return checkpoints.load(last)
 
     def _restore(self, found: Checkpoint) -> None:
@@ -160,8 +174,9 @@ class _Run:
                     metrics.picture(picture.stem, picture, self.step)
             scores = dict(metrics.epochs[-1]) if metrics and metrics.epochs else {}
         self.team.wait()
+        self.team.accelerator.free_memory()  # a second run in this process must not meet this one's optimizer
         chosen = self.out / (BEST if self.best is not None else LAST)
-        return Outcome(self.out, chosen, self.step, scores, self.best, pictures)
+        return Outcome(self.out, chosen, self.step, scores, self.best, pictures, self.team.leads)
 
     def _epoch(self, metrics: Metrics | None, stopped: threading.Event) -> None:
         epoch, first = divmod(self.step, self.order.steps)
@@ -191,11 +206,13 @@ class _Run:
         row.update({f"train_{n}": v / self.sums["count"] for n, v in self.sums.items() if n not in ("count", "lr")})
         row["lr"] = figures["lr"]
         row["images_per_s"] = round((self.step - begun) * self.order.batch_size / (time.monotonic() - started), 1)
-        row.update(self._evaluate())
+        if (epoch + 1) % self.options.evaluate_every == 0 or self.step == self.total:
+            row.update(self._evaluate())
         self.sums = {}
-        improved = self.task.best is not None and row[self.task.best] > (-math.inf if self.best is None else self.best)
+        score = row.get(self.task.best or "", -math.inf)
+        improved = score > (-math.inf if self.best is None else self.best)
         if improved:
-            self.best = row[self.task.best]  # type: ignore[index]
+            self.best = score
         if metrics:
             metrics.epoch(self.step, row)
         self._save(metrics)
@@ -363,4 +380,4 @@ def _plain(value: Any) -> Any:
     return value
 
 
-__all__ = ["Outcome", "fit"]
+__all__ = ["Outcome", "check_folder", "fit"]

@@ -31,10 +31,10 @@ class RunOptions:
     data: Path | None = option(None, "Training images: a folder, or a CSV file.")
     out: Path = option(Path("runs/model"), "Folder of this run: checkpoints, metrics, pictures.")
     image_size: int = option(224, "Side in pixels that the model sees.", smoke=32)
-    epochs: int = option(100, "Passes over the training images.", smoke=2)
-    batch_size: int = option(64, "Images a step, over all processes and accumulated parts.", smoke=24)
+    epochs: int = option(100, "Passes over the training images.", smoke=8)
+    batch_size: int = option(64, "Images a step, over all processes and accumulated parts.", smoke=12)
     accumulate: int = option(1, "Parts that a step's batch is computed in, to save memory.")
-    lr: float = option(1e-3, "Highest learning rate, after warm-up.")
+    lr: float = option(1e-3, "Highest learning rate, after warm-up.", smoke=2e-3)
     min_lr: float = option(1e-6, "Learning rate at the end of the cosine.")
     warmup_epochs: float = option(5.0, "Epochs of linear warm-up.", smoke=0.5)
     weight_decay: float = option(0.05, "AdamW's decay; norms, biases, tokens and positions have none.")
@@ -43,6 +43,7 @@ class RunOptions:
     seed: int = option(0, "Decides weights, order and augmentation.")
     workers: int = option(0, "Processes that prepare images beside each training process.")
     cache_mb: int = option(2048, "Memory for decoded images; what does not fit is decoded again every epoch.")
+    evaluate_every: int = option(1, "Epochs from one evaluation to the next; the last is always evaluated.")
     save_minutes: float = option(10.0, "Save a checkpoint this often within an epoch, too.")
     device: Literal["auto", "cpu"] = option("auto", "Use the GPU if there is one, or the CPU.")
 
@@ -92,8 +93,17 @@ class RunOptions:
         UsageError
             Naming the option, its value and what it may be.
         """
-        for name in ("image_size", "epochs", "batch_size", "accumulate", "lr", "cache_mb", "save_minutes"):
-            if getattr(self, name) <= 0:
+        for name in (
+            "image_size",
+            "epochs",
+            "batch_size",
+            "accumulate",
+            "evaluate_every",
+            "lr",
+            "cache_mb",
+            "save_minutes",
+        ):
+            if (getattr(self, name) or 1) <= 0:
                 raise UsageError(f"{flag(name)} must be above 0, not {getattr(self, name)}")
         for name in ("min_lr", "warmup_epochs", "weight_decay", "clip_grad", "workers"):
             if getattr(self, name) < 0:
@@ -135,13 +145,15 @@ class LabelledOptions:
     """Where labels come from and how a classifier is regularised."""
 
     validation: Path | None = option(None, "Validation images, laid out as --data; else a part of it is held out.")
-    holdout: float = option(0.1, "Part of every class that is held out for validation if there is no --validation.")
+    holdout: float = option(
+        0.1, "Part of every class that is held out for validation if there is no --validation.", smoke=0.25
+    )
     label_smoothing: float = option(0.1, "Probability that is spread over all classes.")
-    mixup: float = option(0.8, "Beta parameter of mixup; 0 for none.")
-    cutmix: float = option(1.0, "Beta parameter of CutMix; 0 for none.")
-    randaugment: int = option(2, "RandAugment: operations an image; 0 for none.")
+    mixup: float = option(0.8, "Beta parameter of mixup; 0 for none.", smoke=0.0)
+    cutmix: float = option(1.0, "Beta parameter of CutMix; 0 for none.", smoke=0.0)
+    randaugment: int = option(2, "RandAugment: operations an image; 0 for none.", smoke=0)
     magnitude: int = option(9, "RandAugment: strength, 0 to 10.")
-    erasing: float = option(0.25, "Probability that a rectangle of an image is replaced by noise.")
+    erasing: float = option(0.25, "Probability that a rectangle of an image is replaced by noise.", smoke=0.0)
     min_scale: float = option(0.08, "Smallest part of the image's area that a random crop keeps.", smoke=0.5)
 
 
@@ -150,7 +162,7 @@ class SupervisedOptions(LabelledOptions, ModelOptions):
     """A classifier from random weights."""
 
     out: Path = option(Path("runs/supervised"), "Folder of this run: checkpoints, metrics, pictures.")
-    drop_path: float = option(0.1, "Stochastic depth of the last block.")
+    drop_path: float = option(0.1, "Stochastic depth of the last block.", smoke=0.0)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -165,7 +177,7 @@ class FinetuneOptions(LabelledOptions, RunOptions):
     warmup_epochs: float = option(1.0, "Epochs of linear warm-up.", smoke=0.5)
     layer_decay: float = option(0.75, "Each layer towards the input learns this much slower; 1 for none.")
     freeze: bool = option(False, "Train the head alone.")
-    drop_path: float = option(0.1, "Stochastic depth of the last block.")
+    drop_path: float = option(0.1, "Stochastic depth of the last block.", smoke=0.0)
     mixup: float = option(0.0, "Beta parameter of mixup; 0 for none.")
     cutmix: float = option(0.0, "Beta parameter of CutMix; 0 for none.")
     min_scale: float = option(0.35, "Smallest part of the image's area that a random crop keeps.", smoke=0.5)
@@ -180,7 +192,7 @@ class DeitOptions(LabelledOptions, ModelOptions):
         None, "Classifier of the same classes: a file, a folder, a name; --smoke trains one first."
     )
     alpha: float = option(0.5, "Weight of the teacher's label against the true one.")
-    drop_path: float = option(0.1, "Stochastic depth of the last block.")
+    drop_path: float = option(0.1, "Stochastic depth of the last block.", smoke=0.0)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -196,7 +208,7 @@ class MaeOptions(ModelOptions):
     normalise_patches: bool = option(True, "Predict pixels normalised within their patch.")
     min_scale: float = option(0.2, "Smallest part of the image's area that a random crop keeps.")
     lr: float = option(1.5e-3, "Highest learning rate, after warm-up.")
-    epochs: int = option(200, "Passes over the training images.", smoke=3)
+    epochs: int = option(200, "Passes over the training images.", smoke=8)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -205,7 +217,9 @@ class DinoOptions(ModelOptions):
 
     out: Path = option(Path("runs/dino"), "Folder of this run: checkpoints, metrics, pictures.")
     validation: Path | None = option(None, "Labelled images for the k-NN accuracy; else a part of --data is held out.")
-    holdout: float = option(0.1, "Part of every class that is held out for k-NN if there is no --validation.")
+    holdout: float = option(
+        0.1, "Part of every class that is held out for k-NN if there is no --validation.", smoke=0.25
+    )
     neighbours: int = option(5, "k of the k-NN accuracy.")
     local_size: int | None = option(None, "Side of a local crop; none: three sevenths of --image-size.")
     local_crops: int = option(6, "Local crops an image.", smoke=2)
@@ -218,7 +232,7 @@ class DinoOptions(ModelOptions):
     teacher_temperature: float = option(0.04, "Temperature of the teacher after its warm-up.")
     warmup_teacher_temperature: float = option(0.04, "Temperature of the teacher at the start.")
     warmup_teacher_epochs: float = option(10.0, "Epochs in which the teacher's temperature moves.", smoke=1.0)
-    teacher_momentum: float = option(0.996, "Share of its old weights that the teacher keeps at first; 1 at the end.")
+    teacher_momentum: float = option(0.996, "Share of its old weights that the teacher keeps at first; 1 at the end.", smoke=0.9)
     center_momentum: float = option(0.9, "Share of the old centre that is kept at each step.")
     freeze_last_epochs: float = option(1.0, "Epochs in which the head's last layer does not learn.", smoke=0.25)
     weight_decay: float = option(0.04, "AdamW's decay at the start.")

@@ -145,8 +145,12 @@ def read_captions(source: Path, images: Path | None = None) -> ImageList:
     return found
 
 
-def hold_out(images: ImageList, part: float, seed: int) -> tuple[ImageList, ImageList]:
+def hold_out_indices(images: ImageList, part: float, seed: int) -> tuple[list[int], list[int]]:
     """Split off ``part`` of every class, one image at least; the same split for the same seed and files.
+
+    Returns
+    -------
+    Indices of what is kept and of what is held out, each in order.
 
     Raises
     ------
@@ -172,7 +176,7 @@ def hold_out(images: ImageList, part: float, seed: int) -> tuple[ImageList, Imag
         shuffled = rng.permutation(members).tolist()
         held += shuffled[:count]
         kept += shuffled[count:]
-    return images.subset(sorted(kept)), images.subset(sorted(held))
+    return sorted(kept), sorted(held)
 
 
 def check_every_class_has_images(images: ImageList, source: Path) -> None:
