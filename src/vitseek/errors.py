@@ -28,6 +28,7 @@
     │   ├── GalleryVersionError
     │   ├── ImageNotFoundError
     │   ├── OutsideGalleryError
+    │   ├── FeaturesError       a features file (.npz) that cannot be imported
     │   └── StorageError        the disk is full, or read-only
     ├── WebError
     │   ├── ServerStartError    the address is taken, or not this machine's
@@ -183,6 +184,10 @@ class OutsideGalleryError(GalleryError):
     """A path that lies in none of the gallery's folders."""
 
     exit_status = 2
+
+
+class FeaturesError(GalleryError):
+    """A features file without a pair of arrays "paths" and "features", or with pickled objects."""
 
 
 class StorageError(GalleryError):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitseek.errors import GalleryNotFoundError, ImageNotFoundError, UsageError
-from vitseek.gallery import place
+from vitseek.gallery import features, place
+from vitseek.gallery.features import ImportReport
 from vitseek.gallery.folders import Folders, PathLike, absolute
 from vitseek.gallery.indexing import Indexer, IndexOptions, Progress
 from vitseek.gallery.lock import Holder, WriteLock
@@ -20,7 +21,7 @@ from vitseek.gallery.place import Layout
 from vitseek.gallery.queries import Query, is_several
 from vitseek.gallery.records import GalleryStatus, ImageRecord, IndexReport
 from vitseek.gallery.searching import Searcher
-from vitseek.gallery.spaces import EmbeddingModel
+from vitseek.gallery.spaces import EmbeddingModel, Space
 from vitseek.gallery.status import check, status
 from vitseek.gallery.stores.catalog import Catalog, Root
 from vitseek.gallery.stores.sqlite import Database
@@ -119,6 +120,10 @@ class Gallery:
         """The folders that are indexed."""
         return [root.path for root in self._folders.all()]
 
+    def space(self, name: str | int | None = None) -> Space:
+        """Which vectors a search compares: the named space, that of the given model, or the default one."""
+        return self._models.space(name)
+
     def use_space(self, name: str | int) -> None:
         """Make another space the default one."""
         self._catalog.set_meta("default_space", str(self._models.named(name).id))
@@ -181,13 +186,18 @@ class Gallery:
             if labels_from_folders is False:
                 self._catalog.remove_folder_labels()
             indexer = Indexer(self._catalog, space, loaded, options, gallery=self.path, progress=progress)
+            indexer.report.notes += getattr(loaded, "notes", [])
             report = indexer.run(scopes, complete=self._folders.is_everything(scopes))
-            try:
-                self._matrices.write(space)
-            except OSError as error:
-                report.notes.append(f"the search cache could not be written ({error.strerror}); searching takes longer")
+            report.notes += self._write_cache(space)
         place.remember(self.path)
         return report
+
+    def _write_cache(self, space: Space) -> list[str]:
+        try:
+            self._matrices.write(space)
+        except OSError as error:
+            return [f"the search cache could not be written ({error.strerror}); searching takes longer without it"]
+        return []
 
     def _lock(self, job: str) -> WriteLock:
         return WriteLock(self._layout.lock, job, timeout_s=self._lock_timeout_s, waiting=self._waiting)
@@ -363,6 +373,52 @@ class Gallery:
             ids, roots = self._selected(items, where)
             self._catalog.remove(ids, roots)
             return len(ids)
+
+    # -- features in and out
+
+    def export_features(self, path: PathLike, *, space: str | int | None = None) -> int:
+        """Write the features of a space to an .npz file: ``features`` (n, D) as the model gave them, ``paths`` (n,).
+
+        Returns
+        -------
+        how many images
+        """
+        return features.export(self._catalog, self._models.space(space), absolute(path))
+
+    def import_features(
+        self, path: PathLike, *, space: str | None = None, model: ModelLike | None = None
+    ) -> ImportReport:
+        """Take features from an .npz file for the images of this gallery's folders.
+
+        Parameters
+        ----------
+        path
+            With an array of features (n, D) and one of paths (n,), absolute or relative to a root.
+        space
+            What to call them, when no model is named; by default the name of the file.
+        model
+            The model that made them; a few images are embedded again to see that it did. Without it, searching works
+            with vectors and images of the gallery only.
+
+        Raises
+        ------
+        FeaturesError, GalleryMismatchError, GalleryLockedError
+        """
+        file = absolute(path)
+        values, paths, facts, read = features.load(file)
+        with self._lock("importing features"):
+            checked = None
+            if model is not None:
+                loaded = self._models.load(model)
+                files = features.locate_files(paths, self._folders, file.parent)
+                checked = features.compare_with_model(loaded, values, files, file.name)
+                target, _ = self._models.to_fill(loaded)
+            else:
+                target = self._models.imported(facts, space or file.stem, values.shape[1])
+            report = features.Importer(self._catalog, self._folders, target, read).run(values, paths, file.parent)
+            report.checked = checked
+            self._write_cache(target)
+        return report
 
     # -- state
 

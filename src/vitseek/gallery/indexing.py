@@ -131,7 +131,7 @@ class Indexer:
             if self._total:
                 self._work()
             self._say("finish")
-            self._counts.update(self._scan.finish(complete=complete and not self.report.offline))
+            self._counts.update(self._scan.finish(complete=complete, folder_labels=self._options.folder_labels))
         self._close_run(run_id, time.monotonic() - started)
         return self.report
 
@@ -152,6 +152,7 @@ class Indexer:
         others = [os.fsencode(other.path) for other in self._catalog.roots() if other.id != root.id]
         walk = Walk(os.fsencode(root.path), IMAGE_SUFFIXES, others)
         found = self._list_files(root, walk, raw_path)
+        self.report.other_files += walk.other_files
         for relative, reason in walk.unseen:
             self._keep(root, relative, self.report.unseen, reason)
         self._compare_mounts(root, raw_path, walk)

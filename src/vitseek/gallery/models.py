@@ -2,10 +2,11 @@
 
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from vitseek.errors import GalleryEmptyError, GalleryMismatchError
-from vitseek.gallery.spaces import EmbeddingModel, Space, key_of, load_model, mismatch
+from vitseek.gallery.spaces import EmbeddingModel, Space, SpaceKey, describe, key_of, load_model, mismatch
 from vitseek.gallery.stores.catalog import Catalog
 
 ModelLike = EmbeddingModel | str | os.PathLike[str]
@@ -45,7 +46,7 @@ class Models:
             raise empty(self._gallery)
         if self._given is not None:
             with self._mutex:
-                self._given = model = self._load(self._given)
+                self._given = model = self.load(self._given)
                 space = next((space for space in spaces if space.key == key_of(model)), None)
                 if space is None:
                     raise mismatch(self._gallery, spaces, key_of(model))
@@ -79,15 +80,41 @@ class Models:
 
             wanted = DEFAULT_MODEL
         with self._mutex:
-            model = self._load(wanted)
+            model = self.load(wanted)
             key = key_of(model)
             space = next((space for space in self._catalog.spaces() if space.key == key), None)
             if space is None:
-                space = self._catalog.add_space(key, source=source_of(wanted), policy=model.preprocessing.policy)
+                space = self._catalog.add_space(
+                    key, source=getattr(model, "source", None) or model.name, policy=model.preprocessing.policy
+                )
             self._loaded[space.id] = model
             return space, model
 
-    def _load(self, wanted: ModelLike) -> EmbeddingModel:
+    def imported(self, facts: Mapping[str, str], name: str, dim: int) -> Space:
+        """The space for vectors that come without a model: as their file describes it, or by a name.
+
+        Raises
+        ------
+        GalleryMismatchError
+            If a space of this name holds vectors of another width, or of a model.
+        """
+        if all(field in facts for field in SpaceKey._fields) and facts["dim"] == str(dim):
+            key = SpaceKey(facts["model"], facts["weights_sha256"], facts["preprocessing"], facts["pooling"], dim)
+        else:
+            key = SpaceKey(name, "", "", "", dim)
+        spaces = self._catalog.spaces()
+        for space in spaces:
+            if space.key == key:
+                return space
+            if space.name == key.model and not (space.key.weights_sha256 and key.weights_sha256):
+                raise GalleryMismatchError(
+                    f"gallery {self._gallery.name!r} has a space {space.name!r} with {describe(space.key)} vectors; "
+                    f"the file's are {dim}-d and need another name: vitseek features import FILE.npz --name NAME"
+                )
+        return self._catalog.add_space(key, source=key.model if key.weights_sha256 else None, policy=None)
+
+    def load(self, wanted: ModelLike) -> EmbeddingModel:
+        """A model as it is, or by what ``vitseek.load`` takes."""
         if not isinstance(wanted, (str, os.PathLike)):
             return wanted
         from vitseek.engines.model import load
@@ -95,15 +122,6 @@ class Models:
         path = os.fspath(wanted)
         loaded: EmbeddingModel = load(Path(path) if isinstance(wanted, os.PathLike) else path, offline=self._offline)
         return loaded
-
-
-def source_of(wanted: ModelLike) -> str:
-    """What loads a model again, from anywhere: a zoo name, or the absolute path of its file."""
-    if isinstance(wanted, (str, os.PathLike)):
-        path = Path(wanted)
-        return str(path.absolute()) if path.exists() else os.fspath(wanted)
-    source = getattr(wanted, "source", None)
-    return str(source) if source else wanted.name
 
 
 def empty(gallery: Path) -> GalleryEmptyError:

@@ -9,18 +9,21 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vitseek.errors import ImageError, ImageTooLargeError, MissingDecoderError
 from vitseek.gallery.identity import FileStamp, content_hash, now_ns
 from vitseek.gallery.stores.scan import Job
 from vitseek.gallery.walk import reason_of
 from vitseek.preprocess import formats
+from vitseek.preprocess.decode import ORIENTATION_TAG
 from vitseek.preprocess.image import ImagePreprocessing, decode, to_pixels
 from vitseek.preprocess.quiet import quiet_pillow
 
 # EXIF 2.32: the IFD with the camera's data, and the time of exposure in it.
 EXIF_IFD = 0x8769
 DATE_TIME_ORIGINAL = 0x9003
+SIDEWAYS = {5, 6, 7, 8}  # values of Orientation that exchange width and height
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,41 @@ def _decoded(file: BinaryIO, job: Job, checked_ns: int, digest: bytes, preproces
 
 def date_taken(file: BinaryIO, name: bytes = b"") -> str | None:
     """When the camera took the picture, 'YYYY-MM-DDTHH:MM:SS' in its local time; None if it does not say."""
+    image = _header(file, name)
+    return None if image is None else _taken(image)
+
+
+def image_facts(file: BinaryIO, name: bytes = b"") -> tuple[int, int, str | None] | None:
+    """(width, height, taken) from the header alone, EXIF orientation applied; None if it is no image."""
+    image = _header(file, name)
+    if image is None:
+        return None
+    width, height = image.size
+    try:
+        turned = image.getexif().get(ORIENTATION_TAG) in SIDEWAYS
+    except Exception:  # Pillow's EXIF parser fails in many ways on odd data; then nothing is known of a turn
+        turned = False
+    return (height, width, _taken(image)) if turned else (width, height, _taken(image))
+
+
+def _header(file: BinaryIO, name: bytes) -> Image.Image | None:
     file.seek(0)
     prefix = file.read(formats.SNIFF_BYTES)
-    suffix = os.path.splitext(os.fsdecode(name))[1].lower()  # noqa: PTH122
+    suffix = Path(os.fsdecode(name)).suffix.lower()
     with quiet_pillow():
-        for _, factory in formats.candidates(prefix, suffix)[:1]:
+        for _, factory in formats.candidates(prefix, suffix):
             file.seek(0)
             try:
-                value = factory(file, "").getexif().get_ifd(EXIF_IFD).get(DATE_TIME_ORIGINAL)
-                return datetime.strptime(str(value)[:19], "%Y:%m:%d %H:%M:%S").isoformat()
-            except Exception:  # Pillow's EXIF parser fails in many ways on odd data; the date is a nicety
-                return None
+                return factory(file, "")
+            except Exception:  # noqa: S112  # not of this format; Pillow's plug-ins raise whatever they like
+                continue
     return None
+
+
+def _taken(image: Image.Image) -> str | None:
+    with quiet_pillow():
+        try:
+            value = image.getexif().get_ifd(EXIF_IFD).get(DATE_TIME_ORIGINAL)
+            return datetime.strptime(str(value)[:19], "%Y:%m:%d %H:%M:%S").isoformat()
+        except Exception:  # no date, or one that is none: it is a nicety
+            return None

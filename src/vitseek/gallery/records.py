@@ -83,6 +83,7 @@ class IndexReport:
     unseen: list[Problem] = field(default_factory=list)
     offline: list[Problem] = field(default_factory=list)
     kept: int = 0
+    other_files: int = 0
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

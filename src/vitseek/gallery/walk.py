@@ -35,6 +35,8 @@ class Walk:
         Folders (relative, ending in "/") and their reason: what lies there is unknown, not deleted.
     mounts
         Folders (relative, ending in "/") on another device than their parent.
+    other_files
+        How many files were left out because their suffix is not that of an image.
     """
 
     root: bytes
@@ -42,6 +44,7 @@ class Walk:
     leave_out: Collection[bytes] = ()
     unseen: list[tuple[bytes, str]] = field(default_factory=list)
     mounts: list[bytes] = field(default_factory=list)
+    other_files: int = 0
 
     def __post_init__(self) -> None:
         self._suffixes = tuple(suffix.encode() for suffix in self.suffixes)
@@ -87,6 +90,8 @@ class Walk:
                     elif entry.is_symlink() and not os.path.lexists(os.path.realpath(entry.path)):
                         # It may lead to a folder on a disk that is not mounted: its pictures are not deleted.
                         self.unseen.append((path + b"/", "a link to a place that is not there"))
+                    else:
+                        self.other_files += 1
                 except OSError as error:
                     self._broken(path, error)
             pending.extend(reversed(folders))

@@ -29,6 +29,7 @@ _TABLES = """
     CREATE TEMP TABLE scope (root_id INTEGER NOT NULL, raw_path BLOB NOT NULL);
     CREATE TEMP TABLE unseen (root_id INTEGER NOT NULL, raw_path BLOB NOT NULL);
     CREATE TEMP TABLE missing (image_id INTEGER PRIMARY KEY);
+    CREATE TEMP TABLE replaced (image_id INTEGER PRIMARY KEY);
     CREATE TEMP TABLE jobs (
         n INTEGER PRIMARY KEY, root_id INTEGER NOT NULL, raw_path BLOB NOT NULL,
         bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL
@@ -80,7 +81,7 @@ class Scan:
         self._drop()
 
     def _drop(self) -> None:
-        for table in ("scan", "scope", "unseen", "missing", "jobs"):
+        for table in ("scan", "scope", "unseen", "missing", "replaced", "jobs"):
             self._database.rows(f"DROP TABLE IF EXISTS temp.{table}")
 
     # -- what lies on the disk
@@ -165,18 +166,31 @@ class Scan:
 
     # -- what the pictures turned out to be
 
-    def save(self, outcomes: Iterable[Outcome], *, folder_labels: bool) -> Counter[str]:
-        """Write a batch in one transaction; return how many were new, renamed, changed and so on."""
+    def save(self, outcomes: Iterable[Outcome], *, folder_labels: bool, overwrite: bool = False) -> Counter[str]:
+        """Write a batch in one transaction; return how many were new, renamed, changed and so on.
+
+        ``overwrite`` replaces the vectors that the space has already (an import), which voids every cache of it.
+        """
         counts: Counter[str] = Counter()
         with self._database.writing():
             for outcome in outcomes:
                 if outcome.digest is None:
                     kind: Kind = self._save_unreadable(outcome)
                 else:
+                    if overwrite:
+                        self._forget_vector(outcome.digest)
                     kind = self._save_content(outcome, counts, folder_labels)
                 counts[kind] += 1
+            if overwrite:
+                self._database.rows("UPDATE spaces SET epoch = epoch + 1 WHERE id = ?", (self._space_id,))
             self._catalog.bump()
         return counts
+
+    def _forget_vector(self, digest: bytes) -> None:
+        self._database.rows(
+            "DELETE FROM vectors WHERE space_id = ? AND content_id = (SELECT id FROM contents WHERE hash = ?)",
+            (self._space_id, digest),
+        )
 
     def _row_at(self, job: Job) -> Row | None:
         return self._database.row(
@@ -232,6 +246,7 @@ class Scan:
             kind = "new"
             if row is not None:
                 self._copy_labels(row["id"], image_id)
+                self._database.rows("INSERT INTO temp.replaced VALUES (?)", (image_id,))
                 kind = "changed"
             elif not is_new_content:
                 counts["duplicates"] += 1
@@ -331,17 +346,16 @@ class Scan:
 
     # -- the end
 
-    def finish(self, *, complete: bool) -> Counter[str]:
+    def finish(self, *, complete: bool, folder_labels: bool) -> Counter[str]:
         """Settle what moved, let go of what is no longer there; ``complete`` if every root was listed whole."""
         counts: Counter[str] = Counter()
         with self._database.writing():
-            counts["renamed"] = self._settle_moves()
-            removed = self._database.rows(
-                "DELETE FROM images WHERE id IN (SELECT image_id FROM temp.missing) RETURNING status"
+            counts.update(self._settle_moves(folder_labels))
+            left = self._database.rows(
+                "DELETE FROM images WHERE status = 'gone' OR id IN (SELECT image_id FROM temp.missing) RETURNING status"
             )
-            counts["removed"] = sum(row[0] != "gone" for row in removed)
-            gone = self._database.rows("DELETE FROM images WHERE status = 'gone' RETURNING id")
-            if removed or gone or counts["renamed"]:
+            counts["removed"] = sum(row[0] in ("ok", "unreadable") for row in left)
+            if left:
                 self._catalog.drop_unused()
                 self._catalog.bump()
             if complete:
@@ -350,36 +364,46 @@ class Scan:
                 )
         return counts
 
-    def _settle_moves(self) -> int:
+    def _settle_moves(self, folder_labels: bool) -> Counter[str]:
         """Pictures that changed places with others were first seen as new: give them their ids and labels back."""
         pairs = self._database.rows(
             """
-            SELECT old.id AS old, min(new.id) AS new
+            SELECT old.id AS old, new.id AS new
             FROM images AS old JOIN images AS new ON new.content_id = old.content_id AND new.id > old.id
             WHERE (old.status = 'gone' OR old.id IN (SELECT image_id FROM temp.missing))
               AND new.status = 'ok' AND new.id NOT IN (SELECT image_id FROM temp.missing)
               AND new.id > (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'settled_id')
-            GROUP BY old.id
+            ORDER BY old.id, new.name = old.name DESC, new.id
             """
         )
-        taken: set[int] = set()
-        for pair in pairs:
-            if pair["new"] in taken:
-                continue
-            taken.add(pair["new"])
-            if pair["new"] <= self._newest_before:  # of an earlier, interrupted run: its labels may be the user's
-                self._copy_labels(pair["new"], pair["old"])
-            place = self._database.row("SELECT * FROM images WHERE id = ?", (pair["new"],))
-            assert place is not None
-            self._database.rows("DELETE FROM images WHERE id = ?", (pair["new"],))
-            columns = ("root_id", "raw_path", "path", "name", "bytes", "mtime_ns", "ctime_ns", "checked_ns", "date")
-            values = ", ".join(f"{column} = ?" for column in columns)
-            self._database.rows(
-                f"UPDATE images SET {values}, status = 'ok', reason = NULL, retry = 0 WHERE id = ?",  # noqa: S608
-                (*(place[column] for column in columns), pair["old"]),
-            )
-            self._database.rows("DELETE FROM temp.missing WHERE image_id = ?", (pair["old"],))
-        return len(taken)
+        counts: Counter[str] = Counter()
+        done: set[int] = set()
+        for old, new in pairs:
+            if old not in done and new not in done:
+                done |= {old, new}
+                counts["renamed"] += 1
+                if new > self._newest_before:  # counted in this run already, as what it looked like then
+                    was = self._database.row("SELECT 1 FROM temp.replaced WHERE image_id = ?", (new,))
+                    counts["changed" if was else "new"] -= 1
+                self._take_over(old, new)
+                if folder_labels:
+                    self._label_by_folder("i.id = ?", (old,))
+        return counts
+
+    def _take_over(self, old: int, new: int) -> None:
+        """The image ``old`` is where ``new`` was found; ``new`` never was another."""
+        if new <= self._newest_before:  # of an earlier, interrupted run: its labels may be the user's
+            self._copy_labels(new, old)
+        place = self._database.row("SELECT * FROM images WHERE id = ?", (new,))
+        assert place is not None
+        self._database.rows("DELETE FROM images WHERE id = ?", (new,))
+        columns = ("root_id", "raw_path", "path", "name", "bytes", "mtime_ns", "ctime_ns", "checked_ns", "date")
+        self._database.rows(
+            f"UPDATE images SET {', '.join(f'{column} = ?' for column in columns)}, reason = NULL, retry = 0, "  # noqa: S608
+            "status = CASE status WHEN 'removed' THEN 'removed' ELSE 'ok' END WHERE id = ?",
+            (*(place[column] for column in columns), old),
+        )
+        self._database.rows("DELETE FROM temp.missing WHERE image_id = ?", (old,))
 
 
 def _local_date(mtime_ns: int) -> str:
