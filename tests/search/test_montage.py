@@ -132,7 +132,7 @@ def test_a_long_list_gets_smaller_tiles_and_is_cut_with_a_note(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("sheet.gif", "use .png, .jpg"), ("sheet", "no ending"), ("nowhere/sheet.png", "is no folder")],
+    [("sheet.gif", "must end in .png, .jpg"), ("sheet", "must end in"), ("nowhere/sheet.png", "is no folder")],
 )
 def test_a_target_that_cannot_be_is_refused(tmp_path, name, reason):
     with pytest.raises(UsageError, match=reason):

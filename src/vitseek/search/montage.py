@@ -65,7 +65,8 @@ def check_target(target: Path, panels: Sequence[Panel] = ()) -> None:
     """Refuse what cannot or must not be written, before time is spent on a search."""
     if target.suffix.lower() not in FORMATS:
         raise UsageError(
-            f"'{one_line(str(target))}' has no ending that says how to save a picture: use {', '.join(FORMATS)}"
+            f"cannot save the montage to '{one_line(str(target))}': the name must end in {', '.join(FORMATS)}, "
+            "which decides the format"
         )
     if target.is_dir() or not target.parent.is_dir():
         place = f"'{one_line(str(target.parent))}' is no folder" if not target.is_dir() else "this is a folder"
