@@ -57,8 +57,8 @@ def pull(source: HubSource, *, offline: bool | None = None, progress: Progress |
     if is_offline(offline):
         raise OfflineError(
             f"{source.repo} is not on this machine, and the network may not be used (--offline or HF_HUB_OFFLINE). "
-            f"Fetch it once with network, or copy {source.file} of {source.page} into {folder(source)}, "
-            "or give a weights file by its path."
+            f"Fetch it once with the network (`vitseek models pull`), or copy {source.file} from {source.page} into "
+            f"{folder(source)}, or give a weights file by its path."
         )
     return _download(source, progress)
 
@@ -71,17 +71,22 @@ def held(source: HubSource) -> Path | None:
     ChecksumError
         If the file changed since it was fetched, or is not the pinned one.
     """
-    own = folder(source) / source.file
-    for file in (own, _in_hugging_face_cache(source)):
-        if file is not None and file.is_file():
-            wanted = source.sha256 or (_record(source).get("sha256") if file == own else None)
-            if wanted and (came := file_sha256(file)) != wanted:
-                raise ChecksumError(
-                    f"{file} has sha256 {came}, wanted {wanted} ({source.repo}): it is damaged or not this model. "
-                    "Delete it and pull the model again."
-                )
-            return file
-    return None
+    file = present(source)
+    if file is not None:
+        own = file == folder(source) / source.file
+        wanted = source.sha256 or (_record(source).get("sha256") if own else None)
+        if wanted and (came := file_sha256(file)) != wanted:
+            raise ChecksumError(
+                f"{file} has sha256 {came}, wanted {wanted} ({source.repo}): it is damaged or not this model. "
+                "Delete it and pull the model again."
+            )
+    return file
+
+
+def present(source: HubSource) -> Path | None:
+    """The weights file if it is on this machine, whatever is in it."""
+    candidates = (folder(source) / source.file, _in_hugging_face_cache(source))
+    return next((file for file in candidates if file is not None and file.is_file()), None)
 
 
 def folder(source: HubSource) -> Path:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vitseek.errors import WeightsError
@@ -75,7 +76,13 @@ def infer_config(
     fields.update(known)
     height, wide = fields["img_size"]
     notes.insert(0, f"{depth} blocks of width {width}, {patch} px patches, grid for {height}×{wide} px")
-    return ViTConfig(**fields), notes
+    return _with_usual_hidden_dim(ViTConfig(**fields)), notes
+
+
+def _with_usual_hidden_dim(config: ViTConfig) -> ViTConfig:
+    """Write the usual feed-forward width as the zoo does, so that equal models have equal configs."""
+    usual = replace(config, hidden_dim=None)
+    return usual if usual.mlp_dim == config.mlp_dim else config
 
 
 def _size(shapes: Shapes, name: str, axis: int, where: str) -> int:

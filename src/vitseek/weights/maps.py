@@ -141,9 +141,10 @@ _TIMM: Table = {
 }
 _TIMM_HEADS: Table = {"head.*": "head.*", "head_dist.*": "head_dist.*"}
 
+# facebookresearch/dino uses the same names.
 TIMM = Naming(
     name="timm",
-    title="timm, and facebookresearch/dino",
+    title="timm",
     table=_TIMM,
     heads=_TIMM_HEADS,
     pos_resize="bicubic-antialias",
@@ -249,9 +250,10 @@ _DINOV2_TRANSFORMERS: Table = {
     "blocks.#.ls2.gamma": "encoder.layer.#.layer_scale2.lambda1",
 }
 _DINOV2_PREFIXES = ("", "dinov2.", "dinov2_with_registers.")
+# Also Dinov2WithRegisters, and the course archive vit-dinov2-base.npz.
 DINOV2_HF = Naming(
     name="transformers-dinov2",
-    title="transformers Dinov2, with or without registers; the course archive vit-dinov2-base.npz",
+    title="transformers Dinov2",
     table=_DINOV2_TRANSFORMERS,
     prefixes=_DINOV2_PREFIXES,
     heads={"head.*": "classifier.*"},

@@ -1,0 +1,149 @@
+"""`vitseek models`: the zoo, and fetching a model of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitseek.cli.common import JsonOption, OfflineOption, note, print_json, stderr, stdout
+
+if TYPE_CHECKING:
+    from vitseek.weights.transfer import Progress
+    from vitseek.zoo import ZooRow
+
+app = typer.Typer(
+    name="models",
+    help="List the pretrained models that vitseek knows, or fetch one.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+MEGABYTE = 1e6
+
+
+@app.callback(invoke_without_command=True)
+def models(ctx: typer.Context, as_json: JsonOption = False) -> None:
+    """List the pretrained models that vitseek knows, or fetch one.
+
+    \b
+    Examples:
+      vitseek models
+      vitseek models pull dinov2-small
+      vitseek models --json
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from vitseek.zoo import ZOO
+
+    rows = [(row, _state(row)) for row in ZOO.values()]
+    if as_json:
+        print_json([_facts(row, state) for row, state in rows])
+        return
+    from rich.table import Table
+
+    table = Table("name", "model", "width", "size", "licence", "state", box=None, pad_edge=False)
+    for number in (2, 3):
+        table.columns[number].justify = "right"
+    for row, state in rows:
+        size = f"{row.size_bytes / MEGABYTE:,.0f} MB"
+        table.add_row(row.name, row.title, str(row.config.embed_dim), size, row.licence, state)
+    console = stdout()
+    if not console.is_terminal:
+        console.width = 200  # in a pipe nothing is folded
+    console.print(table)
+    note("Fetch one with `vitseek models pull NAME`; any command that takes --model also takes a file or a folder.")
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that `vitseek models` lists.")],
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a model's weights onto this machine and check them.
+
+    An interrupted download goes on where it stopped. Nothing happens if the model is here already; with --offline,
+    that is all that is checked.
+
+    \b
+    Examples:
+      vitseek models pull dinov2-small
+      vitseek models pull dinov2-small --offline
+    """
+    from vitseek.weights.fingerprint import file_sha256
+    from vitseek.weights.hub import obtain
+    from vitseek.zoo import HubSource, find
+
+    row = find(name)
+    with _download_bar() as progress:
+        path = obtain(row.source, offline=offline or None, progress=progress)
+    sha256 = file_sha256(path)
+    if as_json:
+        print_json({**_facts(row, _state(row)), "path": str(path), "file_sha256": sha256})
+        return
+    stdout().print(str(path), soft_wrap=True, markup=False)
+    if isinstance(row.source, HubSource) and not row.source.pinned:
+        note(
+            f"sha256 {sha256}: vitseek has no checksum of its own for {row.name}; it was checked against the hub's and "
+            "is remembered: a later change will be an error."
+        )
+    else:
+        note(f"sha256 {sha256}: as expected.")
+
+
+def _state(row: "ZooRow") -> str:
+    """Where the weights are; their checksum is not looked at, since a listing should not read gigabytes."""
+    from vitseek.weights.hub import present
+    from vitseek.zoo import Embedded
+
+    if isinstance(row.source, Embedded):
+        return "built in" if row.source.size_bytes else "missing"
+    return "here" if present(row.source) else "not downloaded"
+
+
+def _facts(row: "ZooRow", state: str) -> dict[str, Any]:
+    from vitseek.zoo import HubSource
+
+    source = row.source
+    hub = {}
+    if isinstance(source, HubSource):
+        hub = {"repo": source.repo, "revision": source.revision, "pinned": source.pinned}
+    return {
+        "name": row.name,
+        "title": row.title,
+        "family": row.family,
+        "width": row.config.embed_dim,
+        "depth": row.config.depth,
+        "patch_size": row.config.patch_size,
+        "parameters": row.parameters,
+        "size_bytes": row.size_bytes,
+        "licence": row.licence,
+        "paper": row.paper,
+        "sha256": source.sha256,
+        **hub,
+        "state": state,
+    }
+
+
+@contextmanager
+def _download_bar() -> "Iterator[Progress]":
+    """A bar on stderr with bytes, rate and time left; silent when stderr is no terminal."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = stderr()
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+
+        def show(name: str, done: int, total: int | None) -> None:
+            bar.update(task, description=name, completed=done, total=total)
+
+        yield show
