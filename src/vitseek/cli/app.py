@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import vitseek
+from vitseek.cli import export, features, index, models, remove, search, status, train, verify
 from vitseek.cli.common import printable
 from vitseek.errors import VitseekError
 
@@ -41,6 +42,17 @@ def options(
 ) -> None:
     global _debug
     _debug = debug
+
+
+app.command()(index.index)
+app.command()(search.search)
+app.command()(status.status)
+app.command()(remove.remove)
+app.add_typer(features.app, name="features")
+app.add_typer(train.app, name="train")
+app.command()(export.export)
+app.command(cls=verify.TakesSeveralImages)(verify.verify)
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:

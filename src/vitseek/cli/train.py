@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from vitseek.cli.common import JsonOption, note, print_json, progress_bar
-from vitseek.errors import MissingExtraError
+from vitseek.errors import MissingExtraError, TrainingInterrupted
 from vitseek.train.options import RECIPES, RunOptions, flag
 
 EXTRA = 'training needs PyTorch and more: pip install "vitseek[train]"'
@@ -129,7 +129,11 @@ def _train(recipe: str, given: dict[str, Any], smoke: bool, resume: bool, as_jso
 
     options = options_for(recipe, given, smoke=smoke, resume=resume)
     with progress_bar() as bar:
-        outcome = run(recipe, options, Console(bar), resume=resume)
+        try:
+            outcome = run(recipe, options, Console(bar), resume=resume)
+        except TrainingInterrupted as stop:
+            note(str(stop))
+            raise typer.Exit(stop.exit_status) from stop
     facts: dict[str, Any] = {
         "recipe": recipe,
         "folder": outcome.folder,

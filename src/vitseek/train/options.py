@@ -170,9 +170,9 @@ class FinetuneOptions(LabelledOptions, RunOptions):
     """A new head, and if wished the trunk, from pretrained weights."""
 
     out: Path = option(Path("runs/finetune"), "Folder of this run: checkpoints, metrics, pictures.")
-    start: str = option("vitseek-tiny", "Pretrained weights: a name of `vitseek models`, a file or a folder.")
-    image_size: int | None = option(None, "Side in pixels that the model sees; none: the start's own.")  # type: ignore[assignment]
-    epochs: int = option(10, "Passes over the training images.", smoke=2)
+    start: str = option("vitseek-tiny", "Pretrained: a name of `vitseek models`, a file, a folder or a run.")
+    image_size: int | None = option(None, "Side in pixels that the model sees; none: the start's own.", smoke=96)  # type: ignore[assignment]
+    epochs: int = option(10, "Passes over the training images.", smoke=4)
     lr: float = option(5e-4, "Highest learning rate, after warm-up; the last layer's.")
     warmup_epochs: float = option(1.0, "Epochs of linear warm-up.", smoke=0.5)
     layer_decay: float = option(0.75, "Each layer towards the input learns this much slower; 1 for none.")
@@ -207,7 +207,7 @@ class MaeOptions(ModelOptions):
     decoder_heads: int | None = option(None, "Heads of the decoder; none: as the encoder.")
     normalise_patches: bool = option(True, "Predict pixels normalised within their patch.")
     min_scale: float = option(0.2, "Smallest part of the image's area that a random crop keeps.")
-    lr: float = option(1.5e-3, "Highest learning rate, after warm-up.")
+    lr: float = option(1.5e-3, "Highest learning rate, after warm-up.", smoke=4e-3)
     epochs: int = option(200, "Passes over the training images.", smoke=8)
 
 
@@ -232,7 +232,7 @@ class DinoOptions(ModelOptions):
     teacher_temperature: float = option(0.04, "Temperature of the teacher after its warm-up.")
     warmup_teacher_temperature: float = option(0.04, "Temperature of the teacher at the start.")
     warmup_teacher_epochs: float = option(10.0, "Epochs in which the teacher's temperature moves.", smoke=1.0)
-    teacher_momentum: float = option(0.996, "Share of its old weights that the teacher keeps at first; 1 at the end.", smoke=0.9)
+    teacher_momentum: float = option(0.996, "Share of old weights that the teacher keeps; rises to 1.", smoke=0.9)
     center_momentum: float = option(0.9, "Share of the old centre that is kept at each step.")
     freeze_last_epochs: float = option(1.0, "Epochs in which the head's last layer does not learn.", smoke=0.25)
     weight_decay: float = option(0.04, "AdamW's decay at the start.")
@@ -249,7 +249,7 @@ class ClipOptions(ModelOptions):
     data: Path | None = option(None, "CSV file with the columns image,caption (several rows an image).")
     images: Path | None = option(None, "Folder that the CSV's names are in; none: beside it, or in images/ there.")
     out: Path = option(Path("runs/clip"), "Folder of this run: checkpoints, metrics, pictures.")
-    start: str | None = option(None, "Pretrained image tower: a name of `vitseek models`, a file or a folder.")
+    start: str | None = option(None, "Pretrained image tower: a name, a file, a folder or a run.")
     holdout: float = option(0.1, "Part of the images that is held out, with their captions, for recall@k.")
     projection: int = option(256, "Width of the space that both towers meet in.", smoke=32)
     text_width: int = option(256, "Width of the text tower.", smoke=48)
@@ -262,8 +262,8 @@ class ClipOptions(ModelOptions):
     image_lr_scale: float = option(1.0, "Learning rate of the image tower, as a part of --lr.")
     min_scale: float = option(0.5, "Smallest part of the image's area that a random crop keeps.")
     weight_decay: float = option(0.2, "AdamW's decay; norms, biases, tokens and positions have none.")
-    epochs: int = option(30, "Passes over the training images.", smoke=2)
-    lr: float = option(5e-4, "Highest learning rate, after warm-up.")
+    epochs: int = option(30, "Passes over the training images.", smoke=12)
+    lr: float = option(5e-4, "Highest learning rate, after warm-up.", smoke=2e-3)
 
 
 RECIPES: dict[str, tuple[type[RunOptions], str]] = {
