@@ -13,7 +13,7 @@ from vitseek.errors import UsageError
 
 if TYPE_CHECKING:
     from vitseek.engines.model import Model
-    from vitseek.weights.formats import AnyArray
+    from vitseek.weights.arrays import AnyArray
     from vitseek.weights.reference import Difference
 
 TOLERANCE = 1e-4

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vitseek.models.config import ViTConfig
-from vitseek.weights.formats import AnyArray
+from vitseek.weights.arrays import AnyArray
 
 
 def adapt_positions(params: dict[str, AnyArray], config: ViTConfig) -> list[str]:

@@ -7,58 +7,16 @@ become float32; everything else keeps its dtype.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from vitseek.errors import CorruptWeightsError, UsageError, WeightsError
+from vitseek.weights.arrays import ArrayFile, Stored
+from vitseek.weights.npz import read_npz
 from vitseek.weights.pickled import refuse_pickles
-
-AnyArray = npt.NDArray[Any]
+from vitseek.weights.safetensors import read_safetensors
 
 INDEX_SUFFIX = ".safetensors.index.json"
 LIMIT_INDEX_BYTES = 50_000_000  # the index of a model with a million tensors is smaller
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One array of a file: what the file says about it, and how to get it."""
-
-    shape: tuple[int, ...]
-    dtype: str  # NumPy's name, or "bfloat16"
-    read: Callable[[], AnyArray]
-
-
-class ArrayFile(Mapping[str, AnyArray]):
-    """The named arrays of one weights file; shapes are known without reading, arrays come on access."""
-
-    def __init__(self, files: tuple[Path, ...], stored: Mapping[str, Stored]) -> None:
-        self.files = files
-        self._stored = stored
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: entry.shape for name, entry in self._stored.items()}
-
-    @property
-    def dtypes(self) -> dict[str, str]:
-        return {name: entry.dtype for name, entry in self._stored.items()}
-
-    def __getitem__(self, name: str) -> AnyArray:
-        return self._stored[name].read()
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._stored
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stored)
-
-    def __len__(self) -> int:
-        return len(self._stored)
 
 
 def read_arrays(path: str | os.PathLike[str]) -> ArrayFile:
@@ -83,16 +41,18 @@ def read_arrays(path: str | os.PathLike[str]) -> ArrayFile:
     WeightsError
         If there is no such file, or it is of another kind.
     """
-    # Both readers are imported here: formats.py is the room that they share.
-    from vitseek.weights.npz import read_npz
-    from vitseek.weights.safetensors import read_safetensors
-
     file = locate(Path(path))
+    try:
+        return _read(file)
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read: {error.strerror or error}.") from error
+
+
+def _read(file: Path) -> ArrayFile:
     if file.name.endswith(INDEX_SUFFIX):
         return _read_shards(file)
     refuse_pickles(file)
-    kind = _kind(file)
-    stored = read_safetensors(file) if kind == "safetensors" else read_npz(file)
+    stored = read_safetensors(file) if _kind(file) == "safetensors" else read_npz(file)
     return ArrayFile((file,), stored)
 
 
@@ -141,8 +101,6 @@ def _kind(file: Path) -> str:
 
 def _read_shards(index: Path) -> ArrayFile:
     """Join the shards that an index file names."""
-    from vitseek.weights.safetensors import read_safetensors
-
     weight_map = _weight_map(index)
     stored: dict[str, Stored] = {}
     files = []
@@ -188,12 +146,3 @@ def _stays_inside(shard: str) -> bool:
     posix, windows = PurePosixPath(shard), PureWindowsPath(shard)
     foreign = posix.is_absolute() or windows.is_absolute() or bool(windows.drive)
     return not foreign and ".." not in windows.parts and posix.suffix == ".safetensors" and "\0" not in shard
-
-
-def as_float32(array: AnyArray, dtype: str) -> AnyArray:
-    """Widen the two half precisions; leave everything else as it is."""
-    if dtype == "bfloat16":  # a float32 whose lower half is left out
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    if dtype == "float16":
-        return array.astype(np.float32)
-    return array

@@ -11,8 +11,9 @@ import numpy as np
 from vitseek.errors import ConfigError, WeightsError, WeightsKeyError
 from vitseek.models.config import ViTConfig, parameter_shapes
 from vitseek.weights.adapt import adapt_positions, canonical_shapes
+from vitseek.weights.arrays import AnyArray, ArrayFile
 from vitseek.weights.fingerprint import sha256_of
-from vitseek.weights.formats import AnyArray, ArrayFile, read_arrays
+from vitseek.weights.formats import read_arrays
 from vitseek.weights.infer import infer_config
 from vitseek.weights.rename import Renamed, rename
 from vitseek.weights.sidecar import Sidecar, read_sidecar

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from vitseek.errors import CorruptWeightsError, PickledWeightsError
-from vitseek.weights.formats import AnyArray, Stored, as_float32
+from vitseek.weights.arrays import AnyArray, Stored, as_float32
 
 LIMIT_ARCHIVE_BYTES = 64 * 2**30  # declared size of all members; DINOv2-giant has 4.5 GB
 LIMIT_RATIO = 50  # float32 weights deflate to about 93 %; a bomb reaches 1,000 to 1

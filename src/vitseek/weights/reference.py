@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from vitseek.errors import CorruptWeightsError, PickledWeightsError, ShapeError, UsageError
-from vitseek.weights.formats import AnyArray
+from vitseek.weights.arrays import AnyArray
 from vitseek.weights.npz import read_npz
 from vitseek.weights.pickled import refuse_pickles
 

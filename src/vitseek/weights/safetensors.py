@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from vitseek.errors import CorruptWeightsError, WeightsError
-from vitseek.weights.formats import AnyArray, Stored, as_float32
+from vitseek.weights.arrays import AnyArray, Stored, as_float32
 
 LENGTH_BYTES = 8
 LIMIT_HEADER_BYTES = 100_000_000  # the reference reader's limit

@@ -55,7 +55,10 @@ def read_sidecar(weights: Path) -> Sidecar:
                 return _own(file, document)
             if "model_type" in document or "architecture" in document:
                 read = _transformers if "model_type" in document else _timm
-                return read(file, document)
+                try:
+                    return read(file, document)
+                except (TypeError, ValueError, ArithmeticError) as error:
+                    raise ConfigError(f"{file} has a value of the wrong kind ({error}); repair it.") from error
             if file.name == "config.json":
                 raise ConfigError(
                     f"{file} describes no model that vitseek knows: it has neither vitseek's 'format', nor "
