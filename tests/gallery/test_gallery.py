@@ -17,18 +17,6 @@ from vitseek.errors import (
 from vitseek.gallery.gallery import Gallery
 
 
-@pytest.fixture
-def model() -> FakeModel:
-    return FakeModel()
-
-
-@pytest.fixture
-def gallery(photos: Path, model: FakeModel):
-    with Gallery(photos, model=model) as opened:
-        opened.index(labels_from_folders=True)
-        yield opened
-
-
 def test_a_search_finds_the_image_itself_first_with_a_cosine_of_one(gallery: Gallery, photos: Path) -> None:
     best = gallery.search(photos / "red" / "red-1.png", k=3)
     assert len(best) == 3

@@ -80,8 +80,10 @@ def index(
       vitseek index                        all folders of the gallery here, above, or last used
     """
     from vitseek.gallery.gallery import Gallery
+    from vitseek.gallery.place import Layout
 
     folder, roots = _which_gallery(paths or [], gallery)
+    is_new = not Layout(folder).exists()
     if rebuild:
         _rebuild(folder)
     last = _Watch()
@@ -111,6 +113,8 @@ def index(
     else:
         _summarise(report)
     if report.images == 0:
+        if is_new and not report.unreadable:
+            Layout(folder).delete()  # nothing is in it, and a folder without images should not look like a gallery
         raise GalleryEmptyError(_why_empty(report))
 
 
@@ -206,16 +210,16 @@ def _summarise(report: "IndexReport") -> None:
         ("given a vector", report.filled),
         ("unchanged", report.unchanged),
     )
-    lines = [f"{report.gallery}: {report.images:,} images can be searched ({report.space})"]
+    lines = [f"{report.gallery}: {_count(report.images, 'image')} can be searched ({report.space})"]
     facts = [f"{count:,} {word}" for word, count in counts if count]
     if report.duplicates:
-        facts.append(f"{report.duplicates:,} copies of others")
+        facts.append(f"{report.duplicates:,} of the new are copies of others")
     speed = f", {report.images_per_s:,.1f} images/s" if report.images_per_s else ""
     lines.append(f"  {', '.join(facts) or 'nothing to do'}; {_duration(report.seconds)}{speed}")
     for line in lines:
         console.print(printable(line), markup=False, soft_wrap=True)
     if report.unreadable:
-        warn(f"{report.unreadable:,} files cannot be used:")
+        warn(f"{_count(report.unreadable, 'file')} cannot be used:")
         _list(report.problems, report.unreadable, "vitseek status --unreadable")
     for problem in report.offline:
         warn(
@@ -223,7 +227,8 @@ def _summarise(report: "IndexReport") -> None:
             "If they are gone for good: vitseek index --forget-missing, or vitseek remove that folder"
         )
     if report.unseen:
-        warn(f"{len(report.unseen):,} places could not be looked into; {report.kept:,} images below them stay:")
+        places = _count(len(report.unseen), "place")
+        warn(f"{places} could not be looked into; {_count(report.kept, 'image')} there stay in the gallery:")
         _list(report.unseen, len(report.unseen), None)
     for text in report.notes:
         note(text)
@@ -241,13 +246,18 @@ def _why_empty(report: "IndexReport") -> str:
     if report.offline:
         return f"gallery {report.gallery} has no usable image: {report.offline[0].path} {report.offline[0].reason}"
     if report.unreadable:
-        return f"none of the {report.unreadable:,} image files in {report.gallery} can be used"
+        reason = f"{report.problems[0].path.name}: {report.problems[0].reason}"
+        return f"no image in {report.gallery} can be used ({_count(report.unreadable, 'file')} failed, as {reason})"
     if report.other_files:
         return (
-            f"no image in {report.gallery}: it holds {report.other_files:,} other files, "
-            "none with the suffix of an image such as .jpg or .png"
+            f"no image in {report.gallery}: it holds {_count(report.other_files, 'other file')}, "
+            "without the suffix of an image such as .jpg or .png"
         )
     return f"no image in {report.gallery}: it is empty (hidden files and folders are left out)"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

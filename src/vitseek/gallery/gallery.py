@@ -81,15 +81,20 @@ class Gallery:
         if not exists:
             self._layout.create()
         read_only = not os.access(self._layout.index, os.W_OK)
-        self._catalog = Catalog(Database(self._layout.database, read_only=read_only), self.path)
+        database = Database(self._layout.database, read_only=read_only)
+        self._catalog = Catalog(database, self.path)
         self._folders = Folders(self._catalog, self.path)
         self._matrices = MatrixCache(self._catalog, self._layout)
         self._models = Models(self._catalog, self.path, model, offline=offline)
         self._searcher = Searcher(self._catalog, self._matrices, self._models)
-        for root in map(absolute, roots or ()):
-            self._folders.add(root)
-        if not read_only and not self._folders.all():
-            self._folders.add(self.path)
+        try:
+            for root in map(absolute, roots or ()):
+                self._folders.add(root)
+            if not read_only and not self._folders.all():
+                self._folders.add(self.path)
+        except BaseException:
+            database.close()
+            raise
 
     locate = staticmethod(place.locate)
     """Which gallery is meant without naming it: see :func:`vitseek.gallery.place.locate`."""
@@ -171,7 +176,6 @@ class Gallery:
                 raise UsageError(f"{name} must be at least 1; it is {value}")
         with self._lock("indexing"):
             scopes = self._folders.scopes([paths] if isinstance(paths, (str, os.PathLike)) else paths)
-            space, loaded = self._models.to_fill(model)
             if labels_from_folders is not None:
                 self._catalog.set_meta("labels_from_folders", str(int(labels_from_folders)))
             options = IndexOptions(
@@ -185,10 +189,26 @@ class Gallery:
             )
             if labels_from_folders is False:
                 self._catalog.remove_folder_labels()
-            indexer = Indexer(self._catalog, space, loaded, options, gallery=self.path, progress=progress)
-            indexer.report.notes += getattr(loaded, "notes", [])
+            new_notes: list[str] = []
+
+            def choose() -> Space:
+                known = len(self._catalog.spaces())
+                space = self._models.to_fill(model)
+                if len(self._catalog.spaces()) > known:
+                    new_notes.extend(getattr(self._models.of(space), "notes", []))
+                return space
+
+            indexer = Indexer(
+                self._catalog,
+                choose=choose,
+                load=self._models.of,
+                options=options,
+                gallery=self.path,
+                progress=progress,
+            )
             report = indexer.run(scopes, complete=self._folders.is_everything(scopes))
-            report.notes += self._write_cache(space)
+            if indexer.space is not None:
+                report.notes += new_notes + self._write_cache(indexer.space)
         place.remember(self.path)
         return report
 
@@ -412,7 +432,7 @@ class Gallery:
                 loaded = self._models.load(model)
                 files = features.locate_files(paths, self._folders, file.parent)
                 checked = features.compare_with_model(loaded, values, files, file.name)
-                target, _ = self._models.to_fill(loaded)
+                target = self._models.to_fill(loaded)
             else:
                 target = self._models.imported(facts, space or file.stem, values.shape[1])
             report = features.Importer(self._catalog, self._folders, target, read).run(values, paths, file.parent)

@@ -85,20 +85,22 @@ class Indexer:
     def __init__(
         self,
         catalog: Catalog,
-        space: Space,
-        model: EmbeddingModel,
-        options: IndexOptions,
         *,
+        choose: Callable[[], Space],
+        load: Callable[[Space], EmbeddingModel],
+        options: IndexOptions,
         gallery: Path,
         progress: Progress | None = None,
     ) -> None:
         self._catalog = catalog
-        self._space = space
-        self._model = model
+        self._choose = choose
+        self._load = load
         self._options = options
         self._progress = progress or (lambda _: None)
-        self._scan = Scan(catalog, space.id)
-        self.report = IndexReport(gallery, space.name)
+        self._scan = Scan(catalog)
+        self._model: EmbeddingModel | None = None
+        self.space: Space | None = None
+        self.report = IndexReport(gallery)
         self._counts: Counter[str] = Counter()
         self._roots: dict[int, Path] = {}
         self._total = self._done = self._saved = 0
@@ -117,6 +119,10 @@ class Indexer:
         with self._scan:
             for scope in scopes:
                 self._list(scope)
+            found = self._scan.count("scan")
+            if found or self._catalog.default_space():  # an empty folder is no reason to load or fetch a model
+                self.space = self._choose()
+                self._scan.space_id = self.space.id
             self._scan.compare(
                 restore=self._options.restore_removed,
                 retry_unreadable=self._options.retry_unreadable,
@@ -124,7 +130,7 @@ class Indexer:
             )
             self.report.kept = self._scan.unseen_kept()
             self._total = self._scan.count("jobs")
-            self._counts["unchanged"] = self._scan.count("scan") - self._total
+            self._counts["unchanged"] = found - self._total
             self._rate = Rate(self._total)
             if self._options.folder_labels:
                 self._scan.label_all_by_folder()
@@ -239,10 +245,18 @@ class Indexer:
             yield window.popleft().result()
 
     def _read(self, job: Job) -> Reading:
-        return read_image(self._roots[job.root_id], job, self._model.preprocessing, self._is_known)
+        return read_image(self._roots[job.root_id], job, lambda: self._loaded().preprocessing, self._is_known)
+
+    def _loaded(self) -> EmbeddingModel:
+        """The model, once the first unknown picture asks for it: a run that finds nothing new starts at once."""
+        if self._model is None:
+            assert self.space is not None
+            self._model = self._load(self.space)
+        return self._model
 
     def _is_known(self, digest: bytes) -> bool:
-        return self._catalog.has_vector(self._space.id, digest)
+        assert self.space is not None
+        return self._catalog.has_vector(self.space.id, digest)
 
     def _take(self, reading: Reading) -> None:
         if reading.pixels is None or reading.digest in self._fresh:
@@ -261,10 +275,10 @@ class Indexer:
 
     def _embed(self, shape: tuple[int, ...]) -> None:
         batch = self._batches.pop(shape)
+        pixels = np.stack([reading.pixels for reading in batch if reading.pixels is not None])
+        model = self._loaded()
         start = time.perf_counter()
-        features = self._model.embed_pixels(
-            np.stack([reading.pixels for reading in batch if reading.pixels is not None])
-        )
+        features = model.embed_pixels(pixels)
         self.report.embed_s += time.perf_counter() - start
         self.report.embedded += len(batch)
         for reading, vector in zip(batch, np.asarray(features, np.float32), strict=True):
@@ -277,7 +291,7 @@ class Indexer:
                     self._settle(twin)
             else:
                 for broken in (reading, *twins):
-                    reason = f"the model {self._model.name} gave infinite or undefined features for it"
+                    reason = f"the model {self._loaded().name} gave infinite or undefined features for it"
                     self._settle(replace(broken, digest=None, reason=reason))
 
     def _settle(self, reading: Reading, vector: NDArray[np.float32] | None = None) -> None:
@@ -295,9 +309,6 @@ class Indexer:
             )
         )
         self._done += 1
-        if reading.reason and len(self.report.problems) < FIRST_PROBLEMS:
-            path = self._roots[reading.job.root_id] / os.fsdecode(reading.job.raw_path)
-            self.report.problems.append(Problem(path, reading.reason))
 
     def _commit(self) -> None:
         if self._pending:
@@ -317,7 +328,7 @@ class Indexer:
     def _open_run(self) -> int:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         with self._catalog.database.writing() as connection:
-            cursor = connection.execute("INSERT INTO runs (started, space_id) VALUES (?, ?)", (now, self._space.id))
+            cursor = connection.execute("INSERT INTO runs (started) VALUES (?)", (now,))
             assert cursor.lastrowid is not None
             return cursor.lastrowid
 
@@ -326,13 +337,19 @@ class Indexer:
         for kind in ("new", "unchanged", "renamed", "changed", "removed", "restored", "filled", "duplicates"):
             setattr(report, kind, self._counts[kind])
         report.unreadable_new = self._counts["unreadable"]
-        report.unreadable = len(self._catalog.ids_with_status("unreadable"))
-        report.images = len(self._catalog.ids_in_space(self._space.id))
+        unreadable = self._catalog.ids_with_status("unreadable")
+        report.unreadable = len(unreadable)
+        first = self._catalog.images(unreadable[:FIRST_PROBLEMS].tolist())
+        report.problems = [Problem(record.path, record.reason or "") for record in first]
+        if self.space is not None:
+            report.space = self.space.name
+            report.images = self._catalog.count_in_space(self.space.id)
         report.seconds = seconds
         report.images_per_s = self._done / seconds if self._done else None
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         with self._catalog.database.writing() as connection:
             connection.execute(
-                "UPDATE runs SET finished = ?, report = ? WHERE id = ?", (now, json.dumps(report.to_dict()), run_id)
+                "UPDATE runs SET finished = ?, space_id = ?, report = ? WHERE id = ?",
+                (now, self.space.id if self.space else None, json.dumps(report.to_dict()), run_id),
             )
             connection.execute("DELETE FROM runs WHERE id <= ? - 100", (run_id,))

@@ -69,13 +69,13 @@ class Models:
                 self._loaded[space.id] = load_model(space, self._gallery, offline=self._offline)
             return self._loaded[space.id]
 
-    def to_fill(self, wanted: ModelLike | None) -> tuple[Space, EmbeddingModel]:
-        """The space to index into and its model; a model without a space gets one."""
+    def to_fill(self, wanted: ModelLike | None) -> Space:
+        """The space to index into; a model without a space gets one. Loads the default space's model only in `of`."""
         wanted = self._given if wanted is None else wanted
         if wanted is None:
             default = self._catalog.default_space()
             if default is not None:
-                return default, self.of(default)
+                return default
             from vitseek.zoo import DEFAULT_MODEL
 
             wanted = DEFAULT_MODEL
@@ -88,7 +88,7 @@ class Models:
                     key, source=getattr(model, "source", None) or model.name, policy=model.preprocessing.policy
                 )
             self._loaded[space.id] = model
-            return space, model
+            return space
 
     def imported(self, facts: Mapping[str, str], name: str, dim: int) -> Space:
         """The space for vectors that come without a model: as their file describes it, or by a name.

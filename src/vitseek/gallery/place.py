@@ -1,6 +1,7 @@
 """Where a gallery's index lies, and which gallery a command without ``--gallery`` means."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,10 @@ class Layout:
 
     def exists(self) -> bool:
         return self.database.is_file()
+
+    def delete(self) -> None:
+        """Remove the index folder with all in it; images are never inside it."""
+        shutil.rmtree(self.index)
 
     def create(self) -> None:
         """Make the folders; the index tells version control to leave it alone."""

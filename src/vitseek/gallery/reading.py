@@ -44,7 +44,9 @@ class Reading:
     retry: bool = False
 
 
-def read_image(root: Path, job: Job, preprocessing: ImagePreprocessing, is_known: Callable[[bytes], bool]) -> Reading:
+def read_image(
+    root: Path, job: Job, preprocessing: Callable[[], ImagePreprocessing], is_known: Callable[[bytes], bool]
+) -> Reading:
     """Hash a file, and decode it unless ``is_known`` says that its content has a vector."""
     checked_ns = now_ns()
     path = root / os.fsdecode(job.raw_path)
@@ -55,7 +57,7 @@ def read_image(root: Path, job: Job, preprocessing: ImagePreprocessing, is_known
             digest = content_hash(file)
             if is_known(digest):
                 return Reading(job, checked_ns, digest)
-            return _decoded(file, job, checked_ns, digest, preprocessing)
+            return _decoded(file, job, checked_ns, digest, preprocessing())
     except OSError as error:
         return Reading(job, checked_ns, reason=reason_of(error), retry=True)
 

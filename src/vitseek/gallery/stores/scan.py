@@ -65,10 +65,10 @@ class Outcome:
 class Scan:
     """The temporary tables of one run; a context manager, for the thread that writes."""
 
-    def __init__(self, catalog: Catalog, space_id: int) -> None:
+    def __init__(self, catalog: Catalog, space_id: int = 0) -> None:
         self._catalog = catalog
         self._database = catalog.database
-        self._space_id = space_id
+        self.space_id = space_id
         self._newest_before = int(self._database.value("SELECT coalesce(max(id), 0) FROM images"))
 
     def __enter__(self) -> "Scan":
@@ -129,7 +129,7 @@ class Scan:
                                SELECT 1 FROM vectors AS v WHERE v.content_id = i.content_id AND v.space_id = :space))))
                 ORDER BY s.root_id, s.raw_path
                 """,  # noqa: S608  # RACY_NS is a constant
-                {"restore": restore, "retry": retry_unreadable, "rehash": rehash, "space": self._space_id},
+                {"restore": restore, "retry": retry_unreadable, "rehash": rehash, "space": self.space_id},
             )
             connection.execute(
                 f"""
@@ -182,14 +182,14 @@ class Scan:
                     kind = self._save_content(outcome, counts, folder_labels)
                 counts[kind] += 1
             if overwrite:
-                self._database.rows("UPDATE spaces SET epoch = epoch + 1 WHERE id = ?", (self._space_id,))
+                self._database.rows("UPDATE spaces SET epoch = epoch + 1 WHERE id = ?", (self.space_id,))
             self._catalog.bump()
         return counts
 
     def _forget_vector(self, digest: bytes) -> None:
         self._database.rows(
             "DELETE FROM vectors WHERE space_id = ? AND content_id = (SELECT id FROM contents WHERE hash = ?)",
-            (self._space_id, digest),
+            (self.space_id, digest),
         )
 
     def _row_at(self, job: Job) -> Row | None:
@@ -200,6 +200,7 @@ class Scan:
 
     def _save_unreadable(self, outcome: Outcome) -> Kind:
         row, job = self._row_at(outcome.job), outcome.job
+        known = row is not None and row["status"] == "unreadable"
         if row is not None and row["content_id"] is not None and not outcome.retry:
             # Other bytes than before, and no picture: the old content may have moved elsewhere.
             self._vacate(row["id"])
@@ -210,7 +211,7 @@ class Scan:
             self._place(row["id"], job, outcome, "unreadable")
         else:
             self._insert(job, None, outcome, "unreadable")
-        return "unreadable"
+        return "unchanged" if known else "unreadable"
 
     def _save_content(self, outcome: Outcome, counts: Counter[str], folder_labels: bool) -> Kind:
         job = outcome.job
@@ -218,7 +219,7 @@ class Scan:
         if outcome.vector is not None:
             self._database.rows(
                 "INSERT OR IGNORE INTO vectors (content_id, space_id, vector) VALUES (?, ?, ?)",
-                (content_id, self._space_id, to_blob(outcome.vector)),
+                (content_id, self.space_id, to_blob(outcome.vector)),
             )
         row = self._row_at(job)
         kind: Kind
