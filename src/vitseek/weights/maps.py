@@ -228,13 +228,17 @@ VIT = Naming(
     norm_eps=1e-12,
 )
 _DEIT: Table = {**_TRANSFORMERS, "dist_token": "embeddings.distillation_token"}
+_DEIT_IGNORED = {
+    **_VIT_IGNORED,
+    "classifier.*": "a head for the class token alone, where the model also has a distillation token, is not run",
+}
 DEIT = Naming(
     name="transformers-deit",
     title="transformers DeiT with distillation",
     table=_DEIT,
     prefixes=("", "deit."),
     heads={"head.*": "cls_classifier.*", "head_dist.*": "distillation_classifier.*"},
-    ignored=_VIT_IGNORED,
+    ignored=_DEIT_IGNORED,
     norm_eps=1e-12,
 )
 _DINOV2_TRANSFORMERS: Table = {
@@ -274,7 +278,7 @@ DEIT_5 = Naming(
     table=_respelled(_DEIT, _RELEASE_5_VIT),
     prefixes=DEIT.prefixes,
     heads=DEIT.heads,
-    ignored=_VIT_IGNORED,
+    ignored=_DEIT_IGNORED,
     norm_eps=DEIT.norm_eps,
 )
 DINOV2_HF_5 = Naming(

@@ -79,7 +79,7 @@ def _apply(naming: Naming, prefix: str, names: Mapping[str, Pattern]) -> Renamed
         if name.startswith(prefix):
             bare = replace(pattern, template=pattern.template.removeprefix(prefix)) if prefix else pattern
             place = naming.place(bare)
-        if place is None and pattern.template in naming.heads.values():
+        if place is None and (pattern.template in naming.heads.values() or pattern.template in naming.ignored):
             place = naming.place(pattern)
         if place is None:
             extra.append(name)
