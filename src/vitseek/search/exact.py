@@ -8,6 +8,7 @@ end, and equal vectors tie exactly. This is the oracle that every faster index i
 
 import operator
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ Rows = NDArray[np.int64]
 # Sizes measured with `python -m benchmarks.search_latency --sweep` on 2 cores of an AMD EPYC with 32 MiB of L3.
 CHUNK_SCORES = 1 << 20  # scores held at once: 4 MiB, whatever the matrix and the number of queries
 TILE_BYTES = 1 << 20  # of the matrix: stays in cache while every query passes over it
-FEW_QUERIES = 8  # up to here one dot product a row beats sgemm, which first copies the matrix into its own layout
+FEW_QUERIES = 16  # up to here one dot product a row beats sgemm, which first copies the matrix into its own layout
 GATHER_BELOW = 1 / 8  # share of wanted rows in a stretch: below it copying them is cheaper than scoring all
 RESCORED_ROWS = 8192  # candidates turned into float64 at once
 
@@ -64,15 +65,15 @@ def top_k(matrix: Floats, queries: Floats, k: int, *, rows: NDArray[np.integer] 
         raise UsageError(f"k is the number of matches and must be at least 1, but it is {k}")
     wanted = None if rows is None else _sorted_rows(rows, len(matrix))
 
-    found = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
+    found = [_Candidates(np.empty(0, np.int64), np.empty(0, np.float32), -np.inf)] * len(queries)
     margin = _margin(queries.shape[1])
     with np.errstate(invalid="ignore", over="ignore"):  # rows with NaN or infinity are dropped below
         for chunk in _chunks(len(matrix), wanted, max(1, CHUNK_SCORES // max(1, len(queries)))):
             scores = _scores(matrix, queries, chunk)
             numbers = np.arange(chunk.start, chunk.stop) if isinstance(chunk, slice) else chunk
             for i, row_scores in enumerate(scores):
-                found[i] = _keep(found[i], numbers, row_scores, k, margin)
-        ranked = [_rank(matrix, query, candidates, k) for query, (candidates, _) in zip(queries, found, strict=True)]
+                found[i] = found[i].joined(numbers, row_scores, k, margin)
+        ranked = [_rank(matrix, query, held.rows, k) for query, held in zip(queries, found, strict=True)]
 
     length = min((len(numbers) for _, numbers in ranked), default=0)
     best_scores = np.array([scores[:length] for scores, _ in ranked], np.float32).reshape(len(queries), length)
@@ -130,21 +131,29 @@ def _chunks(count: int, wanted: Rows | None, size: int) -> Iterator[slice | Rows
 
 def _scores(matrix: Floats, queries: NDArray[np.float32], chunk: slice | Rows) -> NDArray[np.float32]:
     """Approximate scores (q, rows of the chunk), tile by tile."""
-    whole = isinstance(chunk, slice)
     count = chunk.stop - chunk.start if isinstance(chunk, slice) else len(chunk)
     scores = np.empty((len(queries), count), np.float32)
-    tile_rows = max(64, TILE_BYTES // max(1, 4 * matrix.shape[1]))
-    if whole and len(queries) == 1:
-        tile_rows = count  # nothing passes over a tile twice
+    tile_rows = _tile_rows(len(queries), matrix.shape[1], gathers=not isinstance(chunk, slice))
     for start in range(0, count, tile_rows):
         stop = min(start + tile_rows, count)
         if isinstance(chunk, slice):
-            tile, picked = matrix[chunk.start + start : chunk.start + stop], None
+            tile = np.asarray(matrix[chunk.start + start : chunk.start + stop], np.float32)
+            _products(tile, queries, scores[:, start:stop])
+            continue
+        tile, picked = _stretch(matrix, chunk[start:stop])
+        if picked is None:
+            _products(np.asarray(tile, np.float32), queries, scores[:, start:stop])
         else:
-            tile, picked = _stretch(matrix, chunk[start:stop])
-        part = _products(np.asarray(tile, np.float32), queries)
-        scores[:, start:stop] = part if picked is None else part[:, picked]
+            products = np.empty((len(queries), len(tile)), np.float32)
+            _products(np.asarray(tile, np.float32), queries, products)
+            scores[:, start:stop] = products[:, picked]
     return scores
+
+
+def _tile_rows(num_queries: int, width: int, *, gathers: bool) -> int:
+    if not gathers and (num_queries == 1 or num_queries > FEW_QUERIES):
+        return CHUNK_SCORES  # one query passes once, and sgemm has blocks of its own
+    return max(64, TILE_BYTES // max(1, 4 * width))
 
 
 def _stretch(matrix: Floats, rows: Rows) -> tuple[Floats, Rows | None]:
@@ -155,31 +164,38 @@ def _stretch(matrix: Floats, rows: Rows) -> tuple[Floats, Rows | None]:
     return matrix[first : last + 1], rows - first
 
 
-def _products(tile: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float32]:
+def _products(tile: NDArray[np.float32], queries: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     # vecdot reads the matrix once, row after row; sgemv and sgemm were 2 to 4 times slower for few queries, and
     # their threads wait for each other when the machine is busy.
     if len(queries) <= FEW_QUERIES:
-        products = np.empty((len(queries), len(tile)), np.float32)
-        for query, out in zip(queries, products, strict=True):
-            np.vecdot(tile, query, out=out)
-        return products
-    return (tile @ queries.T).T
+        for query, row in zip(queries, out, strict=True):
+            np.vecdot(tile, query, out=row)
+    else:
+        np.matmul(queries, tile.T, out=out)
 
 
-def _keep(
-    found: tuple[Rows, NDArray[np.float32]], rows: Rows, scores: NDArray[np.float32], k: int, margin: float
-) -> tuple[Rows, NDArray[np.float32]]:
-    """Join the candidates with a chunk and drop what cannot be among the best k any more."""
-    finite = np.isfinite(scores)
-    if not finite.all():
-        rows, scores = rows[finite], scores[finite]
-    if len(found[0]):
-        rows, scores = np.concatenate([found[0], rows]), np.concatenate([found[1], scores])
-    if len(scores) > k:
-        kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-        near = np.flatnonzero(scores >= kth - np.float32(margin))
-        rows, scores = rows[near], scores[near]
-    return rows, scores
+class _Candidates(NamedTuple):
+    """Rows that may be among the best k of one query, and the score below which no other row can be."""
+
+    rows: Rows
+    scores: NDArray[np.float32]
+    floor: float
+
+    def joined(self, rows: Rows, scores: NDArray[np.float32], k: int, margin: float) -> "_Candidates":
+        """The candidates after another chunk."""
+        if self.floor > -np.inf:
+            near = np.flatnonzero(scores >= self.floor)
+            rows, scores = rows[near], scores[near]
+        finite = np.isfinite(scores)
+        if not finite.all():
+            rows, scores = rows[finite], scores[finite]
+        if len(self.rows):
+            rows, scores = np.concatenate([self.rows, rows]), np.concatenate([self.scores, scores])
+        if len(scores) <= k:
+            return _Candidates(rows, scores, -np.inf)
+        floor = float(np.partition(scores, len(scores) - k)[len(scores) - k]) - margin
+        near = np.flatnonzero(scores >= floor)
+        return _Candidates(rows[near], scores[near], floor)
 
 
 def _rank(matrix: Floats, query: NDArray[np.float32], rows: Rows, k: int) -> tuple[NDArray[np.float32], Rows]:
