@@ -213,7 +213,8 @@ def _fixed_noise(batch: int, patches: int, number: int) -> Tensor:
 @torch.no_grad()
 def draw_reconstructions(module: MaskedAutoencoder, still: Still, path: Path, team: Team) -> Path:
     """Draw images, what the encoder saw of them, and what the model made of that, in three rows."""
-    pixels, _ = next(still.batches(SHOWN, team.device))
+    spread = np.linspace(0, len(still) - 1, min(SHOWN, len(still))).round().astype(int)  # not all of one class
+    pixels = torch.cat([part for part, _ in still.batches(64, team.device)])[torch.from_numpy(spread)]
     with team.autocast():
         _, predicted, hidden = module(
             pixels, _fixed_noise(len(pixels), module.encoder.config.grid**2, 0).to(team.device)

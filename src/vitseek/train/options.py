@@ -16,6 +16,8 @@ from vitseek.errors import UsageError
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Positions = Literal["learned", "sincos"]
 Variant = Literal["tiny", "small", "base", "large", "huge"]
+Targets = Literal["blocks", "hints", "final"]
+Optimizer = Literal["muon", "adamw"]
 
 
 def option(default: Any, text: str, *, smoke: Any = dataclasses.MISSING) -> Any:
@@ -36,7 +38,7 @@ class RunOptions:
     accumulate: int = option(1, "Parts that a step's batch is computed in, to save memory.")
     lr: float = option(1e-3, "Highest learning rate, after warm-up.", smoke=2e-3)
     min_lr: float = option(1e-6, "Learning rate at the end of the cosine.")
-    warmup_epochs: float = option(5.0, "Epochs of linear warm-up.", smoke=0.5)
+    warmup_epochs: float = option(5.0, "Epochs of linear warm-up; unless given, a fifth of the run at most.", smoke=0.5)
     weight_decay: float = option(0.05, "AdamW's decay; norms, biases, tokens and positions have none.")
     clip_grad: float = option(1.0, "Longest gradient norm; 0 for no limit.")
     precision: Precision = option("auto", "Mixed precision; auto is bf16 where a GPU has it, else float32.")
@@ -103,7 +105,7 @@ class RunOptions:
             "cache_mb",
             "save_minutes",
         ):
-            if (getattr(self, name) or 1) <= 0:
+            if (value := getattr(self, name)) is not None and value <= 0:
                 raise UsageError(f"{flag(name)} must be above 0, not {getattr(self, name)}")
         for name in ("min_lr", "warmup_epochs", "weight_decay", "clip_grad", "workers"):
             if getattr(self, name) < 0:
@@ -196,6 +198,38 @@ class DeitOptions(LabelledOptions, ModelOptions):
 
 
 @dataclasses.dataclass(kw_only=True)
+class DistillOptions(RunOptions):
+    """A Vision Transformer from random weights that learns a teacher's features, without labels."""
+
+    out: Path = option(Path("runs/distill"), "Folder of this run: checkpoints, metrics, pictures.")
+    teacher: str = option("vitseek-tiny", "Model to learn from: a name of `vitseek models`, a file or a folder.")
+    targets: Targets = option("blocks", "Each half block from the teacher's input; all hidden states; the end alone.")
+    start: Path | None = option(None, "Run of this recipe to go on from, for the next stage; none: random weights.")
+    image_size: int = option(192, "Side in pixels that the model sees.", smoke=32)
+    small_size: int | None = option(None, "Side in pixels in the first part of the run; none: --image-size all along.")
+    small_share: float = option(0.6, "Part of the run at --small-size.")
+    mix: str | None = option(
+        None, "Shares of sub-folders of --data, as photos=0.7,products=0.3; none: every image once."
+    )
+    epoch_images: int | None = option(None, "Images drawn an epoch; none: as many as there are.")
+    cache_views: int = option(0, "Compute the teacher's answers to so many fixed views of an image once (final alone).")
+    optimizer: Optimizer = option("muon", "Muon for the blocks' matrices and AdamW for the rest, or AdamW alone.")
+    rest_lr_scale: float = option(0.3, "Learning rate of what is no matrix of a block, as a part of --lr.")
+    hint_weight: float = option(1.0, "Weight of the hidden states against the final features (hints).")
+    ema: float = option(0.995, "Momentum of the average of the weights, which is what is kept.", smoke=0.9)
+    gallery: Path | None = option(None, "Labelled images, CLASS/*.jpg, for 5-NN accuracy and mAP after every epoch.")
+    queries: Path | None = option(None, "Labelled images that look into --gallery; none: each image of it in turn.")
+    gallery_limit: int | None = option(None, "First images of a class, by name, that --gallery uses; none: all.")
+    min_scale: float = option(0.35, "Smallest part of the image's area that a random crop keeps.")
+    epochs: int = option(10, "Passes over the training images.", smoke=2)
+    lr: float = option(1e-2, "Highest learning rate, after warm-up.", smoke=5e-3)
+    warmup_epochs: float = option(0.2, "Epochs of linear warm-up.", smoke=0.1)
+    weight_decay: float = option(0.0, "Decay of matrices; norms, biases, tokens and positions have none.")
+    clip_grad: float = option(5.0, "Longest gradient norm; 0 for no limit.")
+    batch_size: int = option(16, "Images a step, over all processes and accumulated parts.", smoke=8)
+
+
+@dataclasses.dataclass(kw_only=True)
 class MaeOptions(ModelOptions):
     """A masked autoencoder."""
 
@@ -227,7 +261,7 @@ class DinoOptions(ModelOptions):
     local_scale: float = option(0.05, "Smallest part of the area that a local crop keeps.")
     prototypes: int = option(4096, "Outputs of the head (65,536 in the paper, for ImageNet).", smoke=64)
     head_hidden: int | None = option(None, "Hidden width of the head; none: four times the model's, 2,048 at most.")
-    head_bottleneck: int = option(256, "Width before the head's last layer.", smoke=32)
+    head_bottleneck: int = option(256, "Width before the head's last layer.", smoke=64)
     student_temperature: float = option(0.1, "Temperature of the student.")
     teacher_temperature: float = option(0.04, "Temperature of the teacher after its warm-up.")
     warmup_teacher_temperature: float = option(0.04, "Temperature of the teacher at the start.")
@@ -270,6 +304,7 @@ RECIPES: dict[str, tuple[type[RunOptions], str]] = {
     "supervised": (SupervisedOptions, "A classifier from random weights, on a folder of classes."),
     "finetune": (FinetuneOptions, "A classifier from pretrained weights: new head, layer-wise learning rates."),
     "deit": (DeitOptions, "A classifier with a distillation token and a teacher (DeiT)."),
+    "distill": (DistillOptions, "A small model from random weights that learns a teacher's features."),
     "mae": (MaeOptions, "A masked autoencoder: learns from images without labels (MAE)."),
     "dino": (DinoOptions, "Self-distillation with several crops: learns without labels (DINO)."),
     "clip": (ClipOptions, "Image and text towers, from images with captions (CLIP)."),

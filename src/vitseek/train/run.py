@@ -33,6 +33,8 @@ def options_for(recipe: str, given: dict[str, Any], *, smoke: bool = False, resu
         options = dataclasses.replace(kind.from_dict(found.options), **{**given, "out": out})
     else:
         options = kind.smoke(**given) if smoke else kind(**given)
+        if "warmup_epochs" not in given:  # a short trial need not be told twice that it is short
+            options.warmup_epochs = min(options.warmup_epochs, options.epochs / 5)
         if options.data is None and not smoke:
             raise UsageError(f"{recipe} needs --data (or --smoke, which draws its own pictures)")
     options.check()

@@ -6,6 +6,7 @@ a few thousand parameters learns them in seconds, so that a smoke run shows a lo
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -50,8 +51,7 @@ def draw_pictures(folder: Path, *, seed: int, per_class: int = 24) -> Path:
 def _picture(
     shape: str, colour: tuple[int, int, int], x: int, y: int, radius: int, rng: np.random.Generator
 ) -> Image.Image:
-    ground = rng.integers(150, 250) + rng.normal(0, 8, (SIDE_PX, SIDE_PX, 3))
-    image = Image.fromarray(ground.clip(0, 255).astype(np.uint8))
+    image = Image.fromarray(_gradient(rng))
     draw = ImageDraw.Draw(image)
     box = (x - radius, y - radius, x + radius, y + radius)
     thick = max(4, radius // 3)
@@ -70,3 +70,11 @@ def _picture(
         for row in range(y - radius, y + radius, 2 * thick):
             draw.rectangle((x - radius, row, x + radius, row + thick - 1), fill=colour)
     return image
+
+
+def _gradient(rng: np.random.Generator) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """A light ground whose brightness changes smoothly in some direction: what a masked patch can be guessed from."""
+    rows, columns = np.mgrid[0:SIDE_PX, 0:SIDE_PX] / SIDE_PX - 0.5
+    angle = rng.uniform(0, 2 * np.pi)
+    light = 200 + 50 * (rows * np.sin(angle) + columns * np.cos(angle))
+    return np.repeat(light[..., None], 3, axis=2).astype(np.uint8)
