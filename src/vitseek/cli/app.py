@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import vitseek
-from vitseek.cli import export, features, index, models, remove, search, status, train, verify
+from vitseek.cli import embed, export, features, index, models, remove, search, status, train, verify
 from vitseek.cli.common import printable
 from vitseek.errors import VitseekError
 
@@ -50,6 +50,7 @@ app.command()(status.status)
 app.command()(remove.remove)
 app.add_typer(features.app, name="features")
 app.add_typer(train.app, name="train")
+app.command()(embed.embed)
 app.command()(export.export)
 app.command(cls=verify.TakesSeveralImages)(verify.verify)
 app.add_typer(models.app, name="models")
