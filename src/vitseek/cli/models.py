@@ -50,7 +50,7 @@ def models(ctx: typer.Context, as_json: JsonOption = False) -> None:
         table.add_row(row.name, row.title, str(row.config.embed_dim), size, row.licence, state)
     console = stdout()
     if not console.is_terminal:
-        console.width = 200  # in a pipe nothing is folded
+        console.width = 10_000  # in a pipe nothing is folded
     console.print(table)
     note("Fetch one with `vitseek models pull NAME`; any command that takes --model also takes a file or a folder.")
 

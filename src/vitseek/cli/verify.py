@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 IMAGES = "--images"
+WIDTH_IN_A_PIPE = 10_000
 
 
 class TakesSeveralImages(TyperCommand):
@@ -145,12 +146,15 @@ def _print_table(
     from vitseek.cli.common import printable
 
     table = Table("image", *("max abs diff", "mean abs error", "MSE", "cosine"), box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify, column.no_wrap = "right", True
     for image, one in zip(images, differences, strict=True):
         numbers = (f"{one.max_abs:.3g}", f"{one.mean_abs:.3g}", f"{one.mse:.3g}", f"{one.cosine:.9f}")
         table.add_row(Text(printable(image)), *numbers)
     console = stdout()
+    if not console.is_terminal:
+        console.width = WIDTH_IN_A_PIPE  # nothing is cut off
     console.print(", ".join(f"{name} {value}" for name, value in _settings(model).items()), soft_wrap=True)
     console.print(table)
     worst = max(one.max_abs for one in differences) if all(one.max_abs == one.max_abs for one in differences) else None
