@@ -57,6 +57,17 @@ def test_a_tie_of_sums_goes_to_the_label_seen_first() -> None:
     assert knn_accuracy(np.array([[0.5, 0.5]]), ["b", "a"], ["b"], k=2) == 1
 
 
+def test_a_tie_can_go_to_the_first_label_in_sorted_order() -> None:
+    scores = np.array([[0.9, 0.8, 0.7, 0.6, 0.1]])
+    labels = list("cbbca")
+    assert knn_accuracy(scores, labels, ["c"], k=4) == 1  # c and b have two votes; 0.9 + 0.6 = 0.8 + 0.7, c comes first
+    assert knn_accuracy(scores, labels, ["b"], k=4, ties="label") == 1
+    assert knn_accuracy(scores, labels, ["a"], k=4, ties="label") == 0, "a has no vote"
+    one_each = np.array([[2.0, 0.1], [1.0, 0.0], [0.0, 3.0]])
+    assert evaluate_split(one_each, list("cba"), one_each[:1], ["b"], k=2, ties="label").knn_accuracy == 1
+    assert evaluate_split(one_each, list("cba"), one_each[:1], ["c"], k=2).knn_accuracy == 1
+
+
 def test_negative_scores_do_not_turn_the_vote() -> None:
     # b has two votes with a negative sum, a one vote with a positive score: votes count first.
     assert knn_accuracy(np.array([[0.1, -0.2, -0.3]]), list("abb"), ["b"], k=3) == 1

@@ -6,7 +6,7 @@ mean, which they did not contribute to), brought to unit length, and compared by
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from vitseek.errors import ShapeError, UsageError
 
 Array = NDArray[np.floating[Any]]
 Labels = Sequence[Any] | NDArray[Any]
+Ties = Literal["score", "label"]
 
 RECALLS = (1, 5, 10)
 NUM_NEIGHBOURS = 5
@@ -45,6 +46,7 @@ def evaluate_split(
     query_labels: Labels,
     *,
     k: int = NUM_NEIGHBOURS,
+    ties: Ties = "score",
     recalls: Sequence[int] = RECALLS,
 ) -> RetrievalFigures:
     """Rank the gallery for every query and measure.
@@ -57,8 +59,8 @@ def evaluate_split(
         n labels of any one type that can be compared.
     query_features, query_labels
         Shape (q, D), and q labels.
-    k
-        Neighbours that vote for `knn_accuracy`.
+    k, ties
+        As for `knn_accuracy`.
     recalls
         The ranks at which `recall_at_k` is taken.
 
@@ -79,11 +81,16 @@ def evaluate_split(
         )
     mean = gallery_features.mean(axis=0)
     gallery, queries = _unit_rows(gallery_features - mean), _unit_rows(query_features - mean)
-    return _measured(gallery, gallery_codes, queries, query_codes, k, recalls, leave_one_out=False)
+    return _measured(gallery, gallery_codes, queries, query_codes, k, ties, recalls, leave_one_out=False)
 
 
 def evaluate_leave_one_out(
-    features: Array, labels: Labels, *, k: int = NUM_NEIGHBOURS, recalls: Sequence[int] = RECALLS
+    features: Array,
+    labels: Labels,
+    *,
+    k: int = NUM_NEIGHBOURS,
+    ties: Ties = "score",
+    recalls: Sequence[int] = RECALLS,
 ) -> RetrievalFigures:
     """Every image queries all the others: for sets without a split. Otherwise as `evaluate_split`."""
     codes, _ = _codes(labels, [])
@@ -91,13 +98,18 @@ def evaluate_leave_one_out(
     if len(codes) < 2:
         raise UsageError("leave-one-out needs at least two images; there is one.")
     unit = _unit_rows(features - features.mean(axis=0))
-    return _measured(unit, codes, unit, codes, k, recalls, leave_one_out=True)
+    return _measured(unit, codes, unit, codes, k, ties, recalls, leave_one_out=True)
 
 
-def knn_accuracy(scores: Array, gallery_labels: Labels, query_labels: Labels, *, k: int = NUM_NEIGHBOURS) -> float:
+def knn_accuracy(
+    scores: Array,
+    gallery_labels: Labels,
+    query_labels: Labels,
+    *,
+    k: int = NUM_NEIGHBOURS,
+    ties: Ties = "score",
+) -> float:
     """Share of queries whose k best-scoring gallery images vote for the right label.
-
-    The label with most votes wins; among equals the one with the larger sum of scores, then the one seen first.
 
     Parameters
     ----------
@@ -105,10 +117,13 @@ def knn_accuracy(scores: Array, gallery_labels: Labels, query_labels: Labels, *,
         Higher is more alike.
     k
         With fewer than k images in the gallery, all of them vote.
+    ties
+        Which of several labels with the most votes wins. ``score``: the one with the largest sum of scores, then the
+        one seen first. ``label``: the first in sorted order, as counting votes with ``bincount`` and ``argmax`` does.
     """
     gallery_codes, query_codes = _ranked_labels(scores, gallery_labels, query_labels)
     order = _order(scores)
-    return float(_knn_correct(scores, order, gallery_codes, query_codes, _at_least_one("k", k)).mean())
+    return float(_knn_correct(scores, order, gallery_codes, query_codes, _at_least_one("k", k), ties).mean())
 
 
 def mean_average_precision(scores: Array, gallery_labels: Labels, query_labels: Labels) -> float:
@@ -136,6 +151,7 @@ def _measured(
     queries: Array,
     query_codes: NDArray[np.int64],
     k: int,
+    ties: Ties,
     recalls: Sequence[int],
     *,
     leave_one_out: bool,
@@ -153,7 +169,7 @@ def _measured(
         if leave_one_out:
             order = order[:, :-1]  # the image itself, which -inf put last
         hits = gallery_codes[order] == query_codes[rows, None]
-        correct.append(_knn_correct(scores, order, gallery_codes, query_codes[rows], k))
+        correct.append(_knn_correct(scores, order, gallery_codes, query_codes[rows], k, ties))
         precisions.append(_average_precisions(hits))
         for rank in recalls:
             found[rank].append(_recalls(hits, rank))
@@ -185,15 +201,19 @@ def _knn_correct(
     gallery_codes: NDArray[np.int64],
     query_codes: NDArray[np.int64],
     k: int,
+    ties: Ties,
 ) -> NDArray[np.bool_]:
     nearest = order[:, :k]
     labels = gallery_codes[nearest]  # (q, k)
-    weights = np.take_along_axis(scores, nearest, axis=1)
     same = labels[:, :, None] == labels[:, None, :]  # (q, k, k): do two neighbours agree?
     votes = same.sum(axis=2)
-    support = np.where(same, weights[:, None, :], 0).sum(axis=2)
-    support[votes < votes.max(axis=1, keepdims=True)] = -np.inf
-    winner = support.argmax(axis=1)  # the first of equals: the label seen first
+    if ties == "score":
+        weights = np.take_along_axis(scores, nearest, axis=1)
+        merit = np.where(same, weights[:, None, :], 0).sum(axis=2)
+    else:
+        merit = -labels.astype(float)
+    merit[votes < votes.max(axis=1, keepdims=True)] = -np.inf
+    winner = merit.argmax(axis=1)  # the first of equals: the label seen first
     return np.asarray(labels[np.arange(len(labels)), winner] == query_codes)
 
 
@@ -222,12 +242,10 @@ def _unit_rows(features: Array) -> Array:
 
 
 def _codes(gallery_labels: Labels, query_labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Labels of any kind as whole numbers, the same for both sides."""
-    numbers: dict[Any, int] = {}
-    codes = [
-        np.array([numbers.setdefault(label, len(numbers)) for label in np.asarray(labels).tolist()], dtype=np.int64)
-        for labels in (gallery_labels, query_labels)
-    ]
+    """Labels of any kind as whole numbers in their sorted order, the same for both sides."""
+    gallery, queries = np.asarray(gallery_labels).tolist(), np.asarray(query_labels).tolist()
+    numbers = {label: number for number, label in enumerate(sorted({*gallery, *queries}))}
+    codes = [np.array([numbers[label] for label in labels], dtype=np.int64) for labels in (gallery, queries)]
     return codes[0], codes[1]
 
 
