@@ -69,7 +69,7 @@ def test_json_has_every_fact(run) -> None:
     assert giant["size_bytes"] == 4_546_005_432
     assert giant["parameters"] == 1_136_479_232
     assert giant["state"] == "not downloaded"
-    assert rows["dino-vits16"]["pinned"] is False
+    assert rows["dino-vits8"]["pinned"] is False
 
 
 def test_offline_an_absent_model_is_an_error_with_the_way_out(run) -> None:
@@ -89,19 +89,19 @@ def test_an_unknown_name_lists_near_matches(run) -> None:
 @pytest.mark.server
 def test_a_model_is_pulled_listed_as_here_and_not_fetched_again(run, hub: Hub) -> None:
     content = b"weights" * 1000
-    source = ZOO["dino-vits16"].source
-    hub.files = {"timm/vit_small_patch16_224.dino/model.safetensors": content}
-    ran = run("pull", "dino-vits16")
+    source = ZOO["dino-vits8"].source
+    hub.files = {"timm/vit_small_patch8_224.dino/model.safetensors": content}
+    ran = run("pull", "dino-vits8")
     assert ran.status == 0, ran.err
     assert Path(ran.out.strip()) == folder(source) / "model.safetensors"
     digest = hashlib.sha256(content).hexdigest()
-    assert f"sha256 {digest}: vitseek has no checksum of its own for dino-vits16" in ran.err
+    assert f"sha256 {digest}: vitseek has no checksum of its own for dino-vits8" in ran.err
     hub.requests.clear()
-    again = run("pull", "dino-vits16", "--json")
+    again = run("pull", "dino-vits8", "--json")
     assert hub.requests == []
     document = json.loads(again.out)
     assert (document["state"], document["file_sha256"]) == ("here", digest)
-    [listed] = [line for line in run().out.splitlines() if line.startswith("dino-vits16 ")]
+    [listed] = [line for line in run().out.splitlines() if line.startswith("dino-vits8 ")]
     assert listed.split()[-1] == "here"
 
 

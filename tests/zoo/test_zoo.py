@@ -48,7 +48,6 @@ def test_a_row_holds_together(row: ZooRow) -> None:
         assert re.fullmatch(r"[\w-]+/[\w.-]+", row.source.repo)
         assert row.source.revision is None or re.fullmatch("[0-9a-f]{40}", row.source.revision)
         assert row.source.sha256 is None or re.fullmatch("[0-9a-f]{64}", row.source.sha256)
-        assert row.source.sha256 is None or row.source.revision is not None
         assert row.paper.startswith("https://arxiv.org/abs/")
 
 
@@ -64,7 +63,7 @@ WEIGHED = [row for row in ZOO.values() if row.exact_bytes and isinstance(row.sou
 def test_the_size_to_the_byte_leaves_room_for_the_header_only(row: ZooRow) -> None:
     rest = row.size_bytes - 4 * row.parameters
     blocks = row.config.depth
-    assert 1000 * blocks < rest - 4 * row.config.embed_dim < 4000 * blocks  # beside the header: the mask token
+    assert 1000 * blocks < rest < 4000 * blocks
 
 
 def test_no_two_rows_share_a_source() -> None:

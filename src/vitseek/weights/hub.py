@@ -9,27 +9,29 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitseek.errors import ChecksumError, DownloadError, OfflineError
 from vitseek.paths import cache_dir
 from vitseek.weights.fingerprint import file_sha256, remember
 from vitseek.weights.sources import Embedded, HubSource
-from vitseek.weights.transfer import NotThereError, Progress, fetch, look_up, session
+
+if TYPE_CHECKING:
+    from vitseek.weights.transfer import Progress
 
 MAIN = "main"
 RECORD = "source.json"
 YES = ("1", "ON", "YES", "TRUE")  # what huggingface_hub takes for true
 
 
-def obtain(source: Embedded | HubSource, *, offline: bool | None = None, progress: Progress | None = None) -> Path:
+def obtain(source: Embedded | HubSource, *, offline: bool | None = None, progress: "Progress | None" = None) -> Path:
     """The weights file of a source: the embedded one, or pulled from the hub if it is not here yet."""
     if isinstance(source, Embedded):
         return source.path
     return pull(source, offline=offline, progress=progress)
 
 
-def pull(source: HubSource, *, offline: bool | None = None, progress: Progress | None = None) -> Path:
+def pull(source: HubSource, *, offline: bool | None = None, progress: "Progress | None" = None) -> Path:
     """Bring a hub model's files onto this machine; nothing happens if they are here.
 
     Parameters
@@ -103,8 +105,10 @@ def is_offline(offline: bool | None = None) -> bool:
 
 
 def _in_hugging_face_cache(source: HubSource) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import constants, try_to_load_from_cache
 
+    if not (Path(constants.HF_HUB_CACHE) / f"models--{source.repo.replace('/', '--')}").is_dir():
+        return None  # without importing the hub's client, which takes as long as a search
     found = try_to_load_from_cache(source.repo, source.file, revision=source.revision or MAIN)
     return Path(found) if isinstance(found, str) else None
 
@@ -116,8 +120,11 @@ def _record(source: HubSource) -> Mapping[str, Any]:
     return {}
 
 
-def _download(source: HubSource, progress: Progress | None) -> Path:
+def _download(source: HubSource, progress: "Progress | None") -> Path:
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # exported lazily
+
+    # An HTTP client takes 0.2 s to import: only a download pays for it.
+    from vitseek.weights.transfer import NotThereError, fetch, look_up, session
 
     target = folder(source) / source.file
     try:

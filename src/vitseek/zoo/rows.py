@@ -80,7 +80,10 @@ AUGREG = {
         "7e2c55630205e1266030f18370f4c6ed1a514b52",
         "79c03c635cdfd798a364a9d8c4e5c0b7255b975ea2c9616046d4f77ab01435aa",
     ),
-    "base": (None, None),
+    "base": (
+        "b5b38b8f7dd93ce67d12e356a8771556b95c8cf9",
+        "c401d219603ac3e20b6373c7b198c78d3a733f80b755d148bda3bc320ae69800",
+    ),
     "large": (
         "0930ab3308b84cb2ae091a4a80703c459412a4c7",
         "109390825a5bada2864f1b74445a63d29c51ef079c349644bc98996c452f6cf1",
@@ -100,6 +103,10 @@ DEIT = {
         "cd2da27b74ed7f68b599f16c77af3e1e80f01c75f9ad96029d22ce747a247e8e",
     ),
 }
+
+
+DINO_SHA256 = {"dino-vits16": "8d4795b8e4e327c6d841e15a2e3e6d88c45346256a43f8cdae8c26d92c806f7a"}
+DINO_BYTES = {"dino-vits16": 86_676_340}
 
 
 def rows() -> Iterator[ZooRow]:
@@ -165,16 +172,18 @@ def _dino() -> Iterator[ZooRow]:
     # timm's copies: facebook's own repositories of DINO hold pickles only.
     for letter, size in (("s", "small"), ("b", "base")):
         for patch in (16, 8):
+            name = f"dino-vit{letter}{patch}"
             yield ZooRow(
-                name=f"dino-vit{letter}{patch}",
+                name=name,
                 title=f"DINO ViT-{letter.upper()}/{patch}",
                 family="DINO",
                 config=ViTConfig(
                     **VARIANTS[f"vit_{size}"], patch_size=patch, img_size=(224, 224), pos_resize="bicubic-offset"
                 ),
                 preprocessing=replace(TORCHVISION_256, patch_size_px=patch),
-                source=HubSource(repo=f"timm/vit_{size}_patch{patch}_224.dino"),
+                source=HubSource(repo=f"timm/vit_{size}_patch{patch}_224.dino", sha256=DINO_SHA256.get(name)),
                 naming="timm",
+                exact_bytes=DINO_BYTES.get(name),
                 paper="https://arxiv.org/abs/2104.14294",
             )
 
