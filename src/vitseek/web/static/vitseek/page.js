@@ -1,0 +1,36 @@
+// The parts of the page that several modules touch.
+
+export const texts = JSON.parse(document.getElementById("texts").textContent);
+export const content = document.getElementById("content");
+
+const announcer = document.getElementById("announce");
+
+/** Say something to people who listen instead of look. */
+export function announce(text) {
+  announcer.textContent = "";
+  requestAnimationFrame(() => { announcer.textContent = text; });
+}
+
+/** Show what went wrong above what is there; the next search takes it away. */
+export function alarm(message) {
+  clearAlarm();
+  const box = message instanceof Element ? message : written(message);
+  const place = content.querySelector(".found, .hero") ?? content;
+  const lead = place.querySelector(":scope > .lead, :scope > h1");
+  if (lead) lead.after(box); else place.prepend(box);
+  box.scrollIntoView({ block: "nearest" });
+}
+
+export function clearAlarm() {
+  for (const old of content.querySelectorAll("[data-alert]")) old.remove();
+}
+
+function written(text) {
+  const box = document.createElement("div");
+  box.className = "alert";
+  box.setAttribute("role", "alert");
+  box.dataset.alert = "";
+  box.append(document.createElement("p"));
+  box.firstChild.textContent = text;
+  return box;
+}
