@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import vitseek
-from vitseek.cli import embed, export, features, index, models, remove, search, status, train, verify
+from vitseek.cli import demo, embed, export, features, index, models, remove, search, serve, status, train, verify
 from vitseek.cli.common import printable
 from vitseek.errors import VitseekError
 
@@ -46,6 +46,8 @@ def options(
 
 app.command()(index.index)
 app.command()(search.search)
+app.command()(serve.serve)
+app.command()(demo.demo)
 app.command()(status.status)
 app.command()(remove.remove)
 app.add_typer(features.app, name="features")

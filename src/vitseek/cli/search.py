@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vitseek.cli.common import GalleryOption, JsonOption, ModelOption, note, print_json, stdout, warn
+from vitseek.cli.common import GalleryOption, JsonOption, ModelOption, OfflineOption, note, print_json, stdout, warn
 from vitseek.errors import UnreadableImageError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def search(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
     as_paths: Annotated[bool, typer.Option("--paths", help="Print the paths only, each once, one a line.")] = False,
     null: Annotated[bool, typer.Option("--null", "-0", help="With --paths: end each by NUL, for xargs -0.")] = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Find the images of a gallery that are most similar to a picture.
 
@@ -67,7 +68,7 @@ def search(
     from vitseek.search.results import Result
 
     folder = Gallery.locate(gallery, report=note)
-    with Gallery(folder, create=False, model=model) as opened:
+    with Gallery(folder, create=False, model=model, offline=offline or None) as opened:
         found = opened.search(pictures, k=k, where=where, exclude_query=exclude_query)
         results = [Result(query, matches) for query, matches in zip(queries, found, strict=True)]
         space = opened.space()
@@ -122,7 +123,7 @@ def _pictures(queries: list[str]) -> list[str | bytes]:
     """The queries as the gallery takes them; what is no file is refused with a way out."""
     if queries.count(STDIN) > 1:
         raise UsageError("stdin ('-') holds one picture: give it once")
-    return [_stdin() if query == STDIN else _existing(query) for query in queries]
+    return [_stdin() if query == STDIN else existing_file(query) for query in queries]
 
 
 def _stdin() -> bytes:
@@ -134,7 +135,8 @@ def _stdin() -> bytes:
     return data
 
 
-def _existing(query: str) -> str:
+def existing_file(query: str) -> str:
+    """A query that is a file; anything else is refused with a way out."""
     if query.startswith(("http://", "https://")):
         raise UnreadableImageError(query, "a query is a file on this machine, not an address; download it first")
     path = Path(query)
