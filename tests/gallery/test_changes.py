@@ -9,7 +9,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from PIL import Image
 
 from tests.gallery.fake_model import FakeModel
@@ -17,12 +17,12 @@ from vitseek.gallery.gallery import Gallery
 
 FOLDERS = ("", "a", "b", "a/deep")
 LABELS = ("x", "y")
+SEEDS = st.integers(0, 6)
+FILES = st.integers(0, 12)
 
 
 class FolderHistory(RuleBasedStateMachine):
-    """Files are added, copied, renamed, edited, broken, deleted, labelled; the index runs now and then."""
-
-    files = Bundle("files")
+    """Files are added, copied, renamed, rotated, edited, broken, deleted, labelled; the index runs now and then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,60 +49,78 @@ class FolderHistory(RuleBasedStateMachine):
         Image.fromarray(pixels).save(self.folder / path)
         self.disk[path] = hashlib.sha256((self.folder / path).read_bytes()).digest()
 
-    @rule(target=files, folder=st.sampled_from(FOLDERS), seed=st.integers(0, 4))
-    def add(self, folder: str, seed: int) -> str:
-        path = self._fresh(folder)
-        self._paint(path, seed)
-        return path
+    def _one(self, number: int) -> str:
+        return sorted(self.disk)[number % len(self.disk)]
 
-    @rule(path=files, seed=st.integers(0, 4))
-    def edit(self, path: str, seed: int) -> None:
-        if path in self.disk:
-            self._paint(path, seed)
+    @initialize()
+    def start(self) -> None:
+        for seed, folder in enumerate(FOLDERS):
+            self.add(folder, seed)
+        self.index(False)
 
-    @rule(path=files)
-    def break_file(self, path: str) -> None:
-        if path in self.disk:
-            (self.folder / path).write_text("no picture")
-            self.disk[path] = None
+    @rule(folder=st.sampled_from(FOLDERS), seed=SEEDS)
+    def add(self, folder: str, seed: int) -> None:
+        self._paint(self._fresh(folder), seed)
 
-    @rule(target=files, path=consumes(files), folder=st.sampled_from(FOLDERS))
-    def rename(self, path: str, folder: str) -> str:
-        target = self._fresh(folder)
-        if path in self.disk:
-            (self.folder / path).rename(self.folder / target)
-            self.disk[target] = self.disk.pop(path)
-        return target
+    @precondition(lambda self: self.disk)
+    @rule(number=FILES, seed=SEEDS)
+    def edit(self, number: int, seed: int) -> None:
+        self._paint(self._one(number), seed)
 
-    @rule(first=files, second=files)
-    def swap(self, first: str, second: str) -> None:
-        if first in self.disk and second in self.disk and first != second:
-            spare = self.folder / "spare"
-            (self.folder / first).rename(spare)
-            (self.folder / second).rename(self.folder / first)
-            spare.rename(self.folder / second)
-            self.disk[first], self.disk[second] = self.disk[second], self.disk[first]
+    @precondition(lambda self: self.disk)
+    @rule(number=FILES)
+    def break_file(self, number: int) -> None:
+        path = self._one(number)
+        (self.folder / path).write_text("no picture")
+        self.disk[path] = None
 
-    @rule(target=files, path=files, folder=st.sampled_from(FOLDERS))
-    def copy(self, path: str, folder: str) -> str:
-        target = self._fresh(folder)
-        if path in self.disk:
-            shutil.copy2(self.folder / path, self.folder / target)
-            self.disk[target] = self.disk[path]
-        return target
+    @precondition(lambda self: self.disk)
+    @rule(number=FILES, folder=st.sampled_from(FOLDERS))
+    def rename(self, number: int, folder: str) -> None:
+        path, target = self._one(number), self._fresh(folder)
+        (self.folder / path).rename(self.folder / target)
+        self.disk[target] = self.disk.pop(path)
 
-    @rule(path=consumes(files))
-    def delete(self, path: str) -> None:
-        if path in self.disk:
-            (self.folder / path).unlink()
-            del self.disk[path]
+    @precondition(lambda self: len(self.disk) > 1)
+    @rule(numbers=st.lists(FILES, min_size=2, max_size=4))
+    def rotate(self, numbers: list[int]) -> None:
+        """Two files swap their names, or several pass them on."""
+        paths = list(dict.fromkeys(map(self._one, numbers)))
+        contents = [self.disk[path] for path in paths]
+        for path in paths:
+            (self.folder / path).rename(self.folder / f"{path}.spare")
+        for path, new, content in zip(paths, paths[1:] + paths[:1], contents, strict=True):
+            (self.folder / f"{path}.spare").rename(self.folder / new)
+            self.disk[new] = content
 
-    @rule(path=files, label=st.sampled_from(LABELS))
-    def label(self, path: str, label: str) -> None:
-        if path in self.indexed:
-            number = self.indexed[path][1]
-            self.gallery.add_labels([number], label)
-            self.labels.setdefault(number, set()).add(label)
+    @precondition(lambda self: len(self.disk) > 1)
+    @rule(first=FILES, second=FILES)
+    def overwrite(self, first: int, second: int) -> None:
+        source, target = self._one(first), self._one(second)
+        if source != target:
+            (self.folder / source).replace(self.folder / target)
+            self.disk[target] = self.disk.pop(source)
+
+    @precondition(lambda self: self.disk)
+    @rule(number=FILES, folder=st.sampled_from(FOLDERS))
+    def copy(self, number: int, folder: str) -> None:
+        path, target = self._one(number), self._fresh(folder)
+        shutil.copy2(self.folder / path, self.folder / target)
+        self.disk[target] = self.disk[path]
+
+    @precondition(lambda self: self.disk)
+    @rule(number=FILES)
+    def delete(self, number: int) -> None:
+        path = self._one(number)
+        (self.folder / path).unlink()
+        del self.disk[path]
+
+    @precondition(lambda self: self.indexed)
+    @rule(number=FILES, label=st.sampled_from(LABELS))
+    def label(self, number: int, label: str) -> None:
+        image_id = sorted(self.indexed.values(), key=lambda pair: pair[1])[number % len(self.indexed)][1]
+        self.gallery.add_labels([image_id], label)
+        self.labels.setdefault(image_id, set()).add(label)
 
     @rule(reopen=st.booleans())
     def index(self, reopen: bool) -> None:

@@ -109,9 +109,10 @@ def load(file: Path) -> tuple[NDArray[np.float32], list[str], dict[str, str], st
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise FeaturesError(f"{file} holds one array, not paths and features; save both with np.savez")
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise FeaturesError(f"{file} holds one array, not paths and features; save both with np.savez")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except ValueError as error:
         if "pickle" in str(error):
