@@ -60,6 +60,27 @@ def test_a_bomb_is_refused_before_memory_is_taken_for_it(
     assert not prepared
 
 
+@pytest.mark.hostile
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
+def test_refusing_every_bad_file_takes_less_than_a_hundred_megabytes(tmp_path: Path) -> None:
+    paths = images.unreadable_images(tmp_path)
+    result = images.run_without_rights(
+        "import resource\n"
+        "from vitseek.preprocess.image import decode\n"
+        "from vitseek.errors import ImageError\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n        decode(path)\n"
+        "    except ImageError:\n        continue\n"
+        "    raise SystemExit(f'{path} was decoded')\n"
+        "grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before\n"
+        "print(grown * (1 if sys.platform == 'darwin' else 1024))\n",  # bytes on macOS, kB on Linux
+        *map(str, paths.values()),
+    )
+    assert result.stderr == ""
+    assert int(result.stdout) < 100_000_000
+
+
 def test_a_name_of_invalid_utf8_is_printable_in_the_message(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9-\xff.jpg")
     with pytest.raises(UnreadableImageError) as caught:

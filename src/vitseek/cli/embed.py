@@ -46,7 +46,7 @@ class Harvest:
 
 
 def embed(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npz", help="Where to write the features.")],
     model: ModelOption = None,
     preprocess: Annotated[

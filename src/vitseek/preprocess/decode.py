@@ -49,7 +49,7 @@ def decode(source: ImageSource, *, limit_pixels: int | None = None) -> Image.Ima
 
     Returns
     -------
-    image in mode ``RGB``
+    image in mode ``RGB``; a Pillow image that is upright RGB already is returned itself
 
     Raises
     ------
