@@ -24,6 +24,10 @@ EXAMPLES = {
     "supervised": ("--smoke", "--data photos/train --validation photos/validation --model small --epochs 300"),
     "finetune": ("--data photos/train --start vitseek-tiny", "--data labels.csv --start dinov2-small --freeze"),
     "deit": ("--data photos --teacher runs/finetune --model tiny", "--out runs/deit --resume"),
+    "distill": (
+        "--smoke",
+        "--data photos --teacher vit-tiny.safetensors --targets hints --start runs/blocks --lr 5e-4",
+    ),
     "mae": ("--data photos --image-size 96 --epochs 200", "--smoke --out /tmp/mae"),
     "dino": ("--data photos --image-size 96 --epochs 100", "--data photos --out runs/dino --resume"),
     "clip": ("--data captions.csv --images photos --start vitseek-tiny", "--smoke --out /tmp/clip"),

@@ -106,7 +106,11 @@ class _Run:
         groups = task.groups if task.groups is not None else parameter_groups(self.bare, self.options.weight_decay)
         if not groups:
             raise UsageError("nothing to train: every parameter is frozen")
-        optimizer = torch.optim.AdamW(groups, lr=self.options.lr, betas=task.betas)
+        optimizer: torch.optim.Optimizer
+        if task.optimizer is not None:
+            optimizer = task.optimizer(groups, self.options.lr)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.options.lr, betas=task.betas)
         self.step, self.best, self.sums = 0, None, {}  # type: int, float | None, dict[str, float]
         found = team.in_turn(lambda: self._open(resume))
         self.model, self.optimizer = team.prepare(self.bare, optimizer)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from vitseek.train.data import Batch, Sample
@@ -133,6 +134,8 @@ class Task:
         Called once at the end with the bare module; returns pictures that it wrote.
     betas
         AdamW's.
+    optimizer
+        From parameter groups and learning rate to another optimizer than AdamW.
     """
 
     recipe: str
@@ -150,3 +153,4 @@ class Task:
     best: str | None = None
     finish: Callable[[nn.Module, Path], list[Path]] | None = None
     betas: tuple[float, float] = (0.9, 0.999)
+    optimizer: Callable[[list[Group], float], Optimizer] | None = None
