@@ -4,6 +4,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +302,22 @@ def test_a_file_and_a_folder_need_no_network(tmp_path: Path, rng: np.random.Gene
 def test_an_embedded_model_that_is_missing_says_so() -> None:
     with pytest.raises(WeightsError, match=r"the embedded model is not in this installation .*install vitseek again"):
         obtain(Embedded("no-such-model.safetensors"))
+
+
+def test_an_embedded_model_that_was_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitseek.weights.sources.DATA", tmp_path)
+    (tmp_path / "a.safetensors").write_bytes(b"weights")
+    (tmp_path / "a.json").write_text(json.dumps({"sha256": hashlib.sha256(b"weights").hexdigest()}))
+    assert obtain(Embedded("a.safetensors")).read_bytes() == b"weights"
+    (tmp_path / "a.safetensors").write_bytes(b"other")
+    with pytest.raises(ChecksumError, match="install vitseek again"):
+        obtain(Embedded("a.safetensors"))
+
+
+@server
+def test_of_two_pulls_at_once_only_one_downloads(hub: Hub) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: pull(PINNED), range(2))
+    assert first == second
+    assert first.read_bytes() == CONTENT
+    assert len(hub.asked("GET", "/storage/")) == 1

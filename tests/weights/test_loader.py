@@ -157,7 +157,7 @@ def test_one_error_lists_everything_that_differs(tmp_path: Path, rng: np.random.
     assert "2 missing" in message
     assert "vit.encoder.layer.1.layernorm_after.bias" in message
     assert "vit.encoder.layer.0.attention.attention.key.weight" in message
-    assert "1 unexpected: vit.embeddings.surprise" in message
+    assert "1 unexpected:\n    vit.embeddings.surprise\n" in message
     assert "vit.encoder.layer.0.output.dense.weight has (192, 17), wanted (192, 11)" in message
     assert "attention.query" not in message  # query and value are there; only the key is missing
 
@@ -244,7 +244,9 @@ def test_part_of_a_matrix_that_the_config_does_not_want_is_reported_too(
     arrays = transformers_vit(random_params(SMALL, rng))
     arrays["encoder.layer.2.attention.attention.query.weight"] = np.zeros((192, 192), np.float32)
     path = save_safetensors(tmp_path / "a.safetensors", arrays)
-    with pytest.raises(WeightsKeyError, match=r"1 unexpected: encoder\.layer\.2\.attention\.attention\.query\.weight"):
+    with pytest.raises(
+        WeightsKeyError, match=r"1 unexpected:\n    encoder\.layer\.2\.attention\.attention\.query\.weight"
+    ):
         load_weights(path, config=SMALL)
 
 
@@ -257,3 +259,17 @@ def test_the_same_weights_have_the_same_sha256_and_other_weights_another(
     params["norm.bias"][3] += 1
     third = load_weights(save_safetensors(tmp_path / "c.safetensors", params))
     assert first.sha256 == second.sha256 != third.sha256
+
+
+def test_blocks_that_differ_in_the_same_way_share_a_line(tmp_path: Path, rng: np.random.Generator) -> None:
+    deep = replace(SMALL, depth=5)
+    arrays = random_params(deep, rng)
+    for block in (0, 1, 2, 4):
+        del arrays[f"blocks.{block}.norm2.bias"]
+    path = save_safetensors(tmp_path / "a.safetensors", arrays)
+    with pytest.raises(WeightsKeyError) as caught:
+        load_weights(path, config=replace(deep, hidden_dim=13))
+    message = str(caught.value)
+    assert "  4 missing:\n    blocks.{0…2, 4}.norm2.bias\n" in message
+    assert "  15 of another shape:\n    blocks.{0…4}.mlp.fc1.weight has (11, 192), wanted (13, 192)\n" in message
+    assert "width 192, 5 blocks, 5 px patches" in message

@@ -55,7 +55,7 @@ def test_the_description_of_the_same_name_goes_before_config_json(tmp_path: Path
 def test_a_description_of_another_model_is_named_in_the_error(tmp_path: Path, rng: np.random.Generator) -> None:
     save_safetensors(tmp_path / "model.safetensors", random_params(SMALL, rng))
     write(tmp_path / "config.json", own(dataclasses.replace(SMALL, depth=3)))
-    with pytest.raises(Exception, match=r"config\.json:\n  12 missing: blocks\.2\.norm1\.weight"):
+    with pytest.raises(Exception, match=r"config\.json:\n  12 missing:\n    blocks\.2\.norm1\.weight"):
         load_weights(tmp_path)
 
 

@@ -27,7 +27,10 @@ YES = ("1", "ON", "YES", "TRUE")  # what huggingface_hub takes for true
 def obtain(source: Embedded | HubSource, *, offline: bool | None = None, progress: "Progress | None" = None) -> Path:
     """The weights file of a source: the embedded one, or pulled from the hub if it is not here yet."""
     if isinstance(source, Embedded):
-        return source.path
+        path = source.path
+        if source.sha256 and (came := file_sha256(path)) != source.sha256:
+            raise ChecksumError(f"{path} has sha256 {came}, wanted {source.sha256}: install vitseek again.")
+        return path
     return pull(source, offline=offline, progress=progress)
 
 

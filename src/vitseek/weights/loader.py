@@ -12,6 +12,7 @@ from vitseek.errors import ConfigError, WeightsError, WeightsKeyError
 from vitseek.models.config import ViTConfig, parameter_shapes
 from vitseek.weights.adapt import adapt_positions, canonical_shapes
 from vitseek.weights.arrays import AnyArray, ArrayFile
+from vitseek.weights.difference import listing
 from vitseek.weights.fingerprint import sha256_of
 from vitseek.weights.formats import read_arrays
 from vitseek.weights.infer import infer_config
@@ -77,10 +78,12 @@ def load_weights(
     sidecar = read_sidecar(file) if config is None else _labels_at_most(file)
     renamed = rename(arrays.shapes, naming=naming, where=str(file))
     shapes = _stacked_shapes(renamed, arrays.shapes)
-    source = "the config that was given"
     if config is None:
         config, source, notes = _settle_config(shapes, renamed, sidecar, file)
     else:
+        source = (
+            f"the model asked for (width {config.embed_dim}, {config.depth} blocks, {config.patch_size} px patches)"
+        )
         notes = list(sidecar.notes) if sidecar.file is None else []
     notes += _leave_out_heads(renamed, shapes, config)
     _check(file, arrays, renamed, shapes, config, source)
@@ -171,7 +174,9 @@ def _check(
     extra = renamed.extra + [renamed.foreign(name) for name in came if name not in wanted]
     extra += [part for name, parts in renamed.partial.items() if name not in wanted for part in parts]
     misshapen = []
-    for name in wanted.keys() & came.keys():
+    for name in wanted:
+        if name not in came:
+            continue
         if came[name] != wanted[name]:
             parts = " + ".join(str(arrays.shapes[one]) for one in renamed.sources[name])
             misshapen.append(f"{renamed.foreign(name)} has {parts}, wanted {wanted[name]}")
@@ -180,9 +185,7 @@ def _check(
     if not (missing or extra or misshapen):
         return
     lines = [f"{file} ({renamed.naming.name} names) does not fit {source}:"]
-    for title, names in (("missing", missing), ("unexpected", extra), ("of another shape", sorted(misshapen))):
-        if names:
-            lines.append(f"  {len(names)} {title}: {', '.join(names)}")
+    lines += listing("missing", missing) + listing("unexpected", extra) + listing("of another shape", misshapen)
     lines.append(_advice(extra))
     raise WeightsKeyError("\n".join(lines))
 

@@ -132,6 +132,10 @@ def _view(file: Path, data: AnyArray, member: zipfile.ZipInfo, header: Header) -
     raw = data[begin : begin + header.data_bytes]
     if raw.size != header.data_bytes:
         raise CorruptWeightsError(f"{file} is cut off inside {member.filename!r}; {AGAIN}")
+    if begin % header.dtype.alignment:
+        # A zip archive puts its members at any byte, and BLAS wants aligned numbers: these are read instead.
+        raw = np.fromfile(file, dtype=np.uint8, count=header.data_bytes, offset=begin)
+        raw.flags.writeable = False
     return _shaped(raw, header)
 
 
@@ -149,8 +153,6 @@ def _inflate(file: Path, name: str, header: Header) -> AnyArray:
 def _shaped(raw: AnyArray, header: Header) -> AnyArray:
     flat = raw.view(header.dtype)
     array = flat.reshape(header.shape[::-1]).transpose() if header.fortran_order else flat.reshape(header.shape)
-    if not (array.flags.aligned and array.flags.c_contiguous and array.dtype.isnative):
-        # A zip archive puts its members at any byte: most need one copy before BLAS can use them.
-        array = np.ascontiguousarray(array, dtype=header.dtype.newbyteorder("="))
-        array = array if array.flags.aligned else array.copy()
+    array = np.ascontiguousarray(array, dtype=header.dtype.newbyteorder("="))
+    array = array if array.flags.aligned else array.copy()
     return as_float32(array, header.dtype.name)

@@ -24,8 +24,13 @@ def refuse_pickles(file: Path) -> None:
     if found:
         raise PickledWeightsError(
             f"{file} {found}, and reading a pickle can run any code in it; vitseek never does.\n"
-            + WAY_OUT.format(name=file.name, new=file.stem + ".safetensors")
+            + WAY_OUT.format(name=file.name, new=_other_name(file))
         )
+
+
+def _other_name(file: Path) -> str:
+    new = file.with_suffix(".safetensors").name
+    return new if new != file.name else f"{file.stem}-converted.safetensors"
 
 
 def _reason(file: Path) -> str | None:
