@@ -1,0 +1,76 @@
+"""Run every benchmark, one after the other, each in a process of its own: `python -m benchmarks [--quick]`.
+
+One that cannot run here says why and is skipped; one that fails is shown and makes the exit status 1.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.report import machine, print_table
+
+HERE = Path(__file__).parent
+SHARED = HERE.parents[1] / "shared"
+BENCHMARKS = {
+    "forward": "the NumPy engine against PyTorch",
+    "indexing": "what indexing adds to the forward pass",
+    "memory": "peak memory against the size of the gallery",
+    "search_latency": "exact search against matrix @ query",
+    "cold_start": "vitseek search from the shell to the answer",
+    "retrieval": "accuracy and mean average precision on real photos",
+}
+
+
+def why_not(name: str) -> str:
+    """Why a benchmark cannot run here; empty if it can."""
+    if not (HERE / f"{name}.py").is_file():
+        return "not in this version"
+    if name == "retrieval" and not (SHARED / "data").is_dir():
+        return f"needs the photos in {SHARED}"
+    return ""
+
+
+def remark(name: str) -> str:
+    """What is missing for the whole of a benchmark."""
+    missing = [module for module in ("torch", "transformers") if find_spec(module) is None]
+    return f"without {' and '.join(missing)}: vitseek alone" if name == "forward" and missing else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repetitions")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.names) - set(BENCHMARKS)):
+        parser.error(f"no benchmark called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    print(machine(), flush=True)
+    rows = []
+    for name in options.names or BENCHMARKS:
+        if reason := why_not(name):
+            print(f"\n== {name}: skipped, {reason}", flush=True)
+            rows.append({"benchmark": name, "shows": BENCHMARKS[name], "result": f"skipped: {reason}", "took": "–"})
+            continue
+        print(f"\n== {name}: {BENCHMARKS[name]}", flush=True)
+        start = time.perf_counter()
+        command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if options.quick else [])]
+        status = subprocess.run(
+            command, check=False, cwd=HERE.parent, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        ).returncode
+        rows.append(
+            {
+                "benchmark": name,
+                "shows": BENCHMARKS[name],
+                "result": remark(name) or "done" if status == 0 else f"FAILED with exit status {status}",
+                "took": f"{time.perf_counter() - start:.0f} s",
+            }
+        )
+    print_table("summary", rows)
+    sys.exit(any(row["result"].startswith("FAILED") for row in rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""How long `vitseek search` takes from the shell to the answer, and how much of it is imports.
+
+    python -m benchmarks.cold_start            # 15 runs of each command
+    python -m benchmarks.cold_start --quick    # 5 runs
+    python -m benchmarks.cold_start --imports  # the packages behind it, slowest first
+
+A gallery of 240 random pictures is indexed once with the embedded model. Each figure is a new process: the least of all
+runs, since a busy machine can only add. "cpu" is the processor time of the process (user and system).
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import vitseek
+from benchmarks.report import machine, print_table
+
+IMAGES = 240
+
+
+def make_gallery(folder: Path) -> tuple[Path, Path]:
+    """An indexed gallery, and a picture that is not in it. The vectors are random: nobody looks at the answer."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    model = vitseek.load()
+    for number in range(IMAGES):
+        pixels = rng.integers(0, 256, (15, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((400, 300)).save(folder / f"{number:03d}.jpg")
+
+    class Quick:
+        """The embedded model with invented features, so that making the gallery takes a second."""
+
+        name, preprocessing, config, pooling = model.name, model.preprocessing, model.config, model.pooling
+        source = model.name
+
+        def space(self) -> object:
+            return model.space()
+
+        def embed(self, images: list[object]) -> np.ndarray:
+            return rng.standard_normal((len(images), model.embed_dim), dtype=np.float32)
+
+        def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+            return rng.standard_normal((len(pixels), model.embed_dim), dtype=np.float32)
+
+    with vitseek.Gallery(folder, model=Quick()) as gallery:  # type: ignore[arg-type]
+        gallery.index()
+    query = folder.parent / "query.jpg"
+    Image.fromarray(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)).save(query)
+    return folder, query
+
+
+def least(command: list[str], runs: int) -> tuple[float, float]:
+    """Wall and processor milliseconds of the quickest run."""
+    walls, processor = [], []
+    for _ in range(runs):
+        before, start = os.times(), time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        walls.append((time.perf_counter() - start) * 1e3)
+        after = os.times()
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        processor.append(used * 1e3)
+    return min(walls), min(processor)
+
+
+def imports(command: list[str]) -> tuple[float, Counter[str], set[str]]:
+    """Milliseconds spent in imports, the part of each package in them, and all module names."""
+    ran = subprocess.run(
+        [command[0], "-X", "importtime", *command[1:]],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    own: Counter[str] = Counter()
+    modules = set()
+    for line in ran.stderr.splitlines():
+        if line.startswith("import time:") and line.split("|")[0].split()[-1].isdigit():
+            microseconds, _, name = line.removeprefix("import time:").split("|")
+            modules.add(name.strip())
+            own[name.strip().split(".")[0]] += int(microseconds) / 1e3  # type: ignore[assignment]
+    return sum(own.values()), own, modules
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="5 runs instead of 15")
+    parser.add_argument("--imports", action="store_true", help="list the packages that are imported")
+    options = parser.parse_args()
+    print(machine())
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["VITSEEK_STATE"] = str(Path(place) / "state")
+        gallery, query = make_gallery(Path(place) / "pictures")
+        program = [sys.executable, "-m", "vitseek"]
+        search = [*program, "search", "--gallery", str(gallery)]
+        commands = {
+            "python -c pass": [sys.executable, "-c", "pass"],
+            "python -c 'import numpy'": [sys.executable, "-c", "import numpy"],
+            "vitseek --version": [*program, "--version"],
+            "vitseek search, a picture of the gallery": [*search, str(gallery / "007.jpg")],
+            "vitseek search, a new picture": [*search, str(query)],
+            "vitseek search, a new picture, --json": [*search, str(query), "--json"],
+        }
+        rows = []
+        for name, command in commands.items():
+            wall, processor = least(command, 5 if options.quick else 15)
+            spent, packages, _ = imports(command)
+            rows.append(
+                {
+                    "command": name,
+                    "wall": f"{wall:.0f} ms",
+                    "cpu": f"{processor:.0f} ms",
+                    "of it imports": f"{spent:.0f} ms",
+                }
+            )
+        print_table("cold start, the least of all runs (imports: one run)", rows)
+        if options.imports:
+            print_table(
+                "imports of the last command, by package",
+                [{"package": name, "ms": f"{spent:.1f}"} for name, spent in packages.most_common(25)],
+            )
+
+
+if __name__ == "__main__":
+    main()
