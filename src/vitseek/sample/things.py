@@ -95,8 +95,9 @@ def balloon(canvas: Canvas) -> None:
     places = canvas.rng.permutation(number)
     for place, size in zip(places, sizes, strict=True):
         x = canvas.width * ((place + 0.5) / number * 0.9 + 0.05) + canvas.between(-0.05, 0.05) * canvas.unit
-        y = canvas.between(size * 1.15, max(size * 1.2, 0.62 * canvas.height))
-        _one_balloon(canvas, (x, y), max(size, 0.09 * canvas.unit))
+        size = max(size, 0.09 * canvas.unit)
+        y = canvas.between(1.08 * size, max(1.1 * size, 0.97 * canvas.height - 1.66 * size))  # room for the basket
+        _one_balloon(canvas, (x, y), size)
 
 
 def snowman(canvas: Canvas) -> None:
@@ -234,16 +235,21 @@ def _boat(canvas: Canvas, x: float, y: float, size: float, sea: Colour) -> None:
     canvas.glow((x, y + 0.12 * size), 0.5 * size, 0.04 * size, (250, 252, 255), 0.5)
 
 
+def _girth(height: float) -> float:
+    """Half the width of a balloon between its crown (0) and its mouth (1): half a ball, then a taper."""
+    widest = 0.42
+    if height < widest:
+        return math.sqrt(1 - (1 - height / widest) ** 2)
+    return 1 - 0.74 * math.pow((height - widest) / (1 - widest), 1.7)
+
+
 def _one_balloon(canvas: Canvas, at: Point, size: float) -> None:
     x, y = at
     hue = canvas.between(0, 1)
     colours = [hsv(hue, 0.75, 0.9), hsv(hue + canvas.between(0.08, 0.5), 0.65, 0.95), (252, 246, 232)]
     colours = colours[: canvas.count(2, 3)]
     gores = canvas.count(4, 6) * 2
-    profile = [
-        (t, math.sin(math.pi * min(1.0, 0.5 * t / 0.42 if t < 0.42 else 0.5 + 0.36 * (t - 0.42) / 0.58)))
-        for t in (n / 16 for n in range(17))
-    ]
+    profile = [(n / 16, _girth(n / 16)) for n in range(17)]
     for strip in reversed(range(gores)):  # meridians of a turned body, seen from the side
         start, stop = (math.cos(math.pi * (strip + side) / gores) for side in (0, 1))
         left = [(x + stop * width * size, y + (2.15 * t - 1) * size) for t, width in profile]
@@ -253,8 +259,10 @@ def _one_balloon(canvas: Canvas, at: Point, size: float) -> None:
         canvas.shape([*left, *reversed(right)], lighter(darker(colour, shade), 0.15), darker(colour, shade + 0.2))
     if canvas.chance(0.5):  # a belt around the widest part
         belt = canvas.pick(((250, 220, 90), (40, 60, 120), (250, 250, 250)))
-        band = [(x - size * 0.985, y - 0.18 * size), (x, y - 0.1 * size), (x + size * 0.985, y - 0.18 * size)]
-        band += [(x + size * 0.99, y + 0.0 * size), (x, y + 0.1 * size), (x - size * 0.99, y + 0.0 * size)]
+        across = [(n / 8 - 1) for n in range(17)]
+        upper = [(x + 0.99 * u * size, y + (0.08 * (1 - u * u) - 0.2) * size) for u in across]
+        lower = [(x + 0.995 * u * size, y + (0.16 * (1 - u * u) - 0.02) * size) for u in reversed(across)]
+        band = [*upper, *lower]
         canvas.shape(band, belt)
     mouth, basket = y + 1.15 * size, y + 1.42 * size
     neck = profile[-1][1] * size
