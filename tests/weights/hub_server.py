@@ -23,10 +23,10 @@ class Hub:
     cut_after: list[int] = field(default_factory=list)  # bytes after which the next answers break off
     refuse: list[int] = field(default_factory=list)  # statuses of the next answers
     tamper: bool = False  # serve other bytes than announced
-    announce: str | None = None  # another sha256 than the true one
     ignore_ranges: bool = False
     hang: threading.Event = field(default_factory=threading.Event)  # when set, answers wait for `release`
     release: threading.Event = field(default_factory=threading.Event)
+    moved: dict[str, str] = field(default_factory=dict)  # a repository that was renamed, or an address elsewhere
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, range
     authorised: list[tuple[str, str | None]] = field(default_factory=list)  # path, authorization
     url: str = ""
@@ -63,20 +63,28 @@ def serve() -> Iterator[Hub]:
             if self.path.startswith("/storage/"):
                 return self.content(self.path.removeprefix("/storage/"), body=body)
             found = PATH.match(self.path)
+            if found and found["repo"] in hub.moved:
+                return self.move(self.path.replace(f"/{found['repo']}", hub.moved[found["repo"]], 1))
             name = f"{found['repo']}/{found['file']}" if found else ""
             if not found or name not in hub.files or found["revision"] not in ("main", COMMIT):
                 return self.refuse(404)
-            if name.endswith(hub.large):
-                return self.redirect(name)
-            return self.content(name, body=body)
+            return self.redirect(name)
+
+        def move(self, where: str) -> None:
+            self.send_response(307)
+            self.send_header("Location", where)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def redirect(self, name: str) -> None:
             content = hub.files[name]
-            self.send_response(302)
+            large = name.endswith(hub.large)
+            digest = hashlib.sha256(content).hexdigest() if large else git_blob_sha1(content)
+            self.send_response(302 if large else 307)
             self.send_header("Location", f"{hub.storage_url}/storage/{name}")
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("X-Linked-Size", str(len(content)))
-            self.send_header("X-Linked-Etag", f'"{hub.announce or hashlib.sha256(content).hexdigest()}"')
+            self.send_header("X-Linked-Etag", f'"{digest}"')
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -88,7 +96,7 @@ def serve() -> Iterator[Hub]:
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{git_blob_sha1(content)}"')
+            self.send_header("ETag", '"of-the-storage"')  # another than the one that the hub announced
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             if not body:

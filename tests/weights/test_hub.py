@@ -175,6 +175,28 @@ def test_a_model_that_does_not_exist_is_named(hub: Hub) -> None:
 
 
 @server
+def test_a_renamed_repository_is_followed(hub: Hub) -> None:
+    hub.moved = {"old/name": f"/{REPO}"}
+    renamed = HubSource(repo="old/name", revision=COMMIT, sha256=SHA256)
+    assert pull(renamed).read_bytes() == CONTENT
+    assert json.loads((folder(renamed) / "source.json").read_bytes())["commit"] == COMMIT
+
+
+@server
+def test_the_hub_may_not_send_elsewhere_without_a_checksum(hub: Hub) -> None:
+    hub.moved = {REPO: "http://storage.invalid/x"}
+    with pytest.raises(DownloadError, match=r"sends elsewhere \(storage\.invalid\) without a checksum"):
+        pull(PINNED)
+
+
+@server
+def test_going_in_circles_ends(hub: Hub) -> None:
+    hub.moved = {REPO: f"/{REPO}"}
+    with pytest.raises(DownloadError, match="more than 5 redirects; check HF_ENDPOINT"):
+        pull(PINNED)
+
+
+@server
 def test_a_refusal_says_how_to_log_in(hub: Hub) -> None:
     hub.refuse = [401]
     with pytest.raises(DownloadError, match="hf auth login"):
@@ -227,7 +249,7 @@ def test_the_token_goes_to_the_hub_but_not_to_the_storage(hub: Hub, monkeypatch:
         storage.files = hub.files
         hub.storage_url = storage.url
         assert pull(PINNED).read_bytes() == CONTENT
-        assert [token for _, token in storage.authorised] == [None]
+        assert {token for _, token in storage.authorised} == {None}
     assert {token for _, token in hub.authorised} == {"Bearer hf_secret"}
 
 
@@ -320,4 +342,4 @@ def test_of_two_pulls_at_once_only_one_downloads(hub: Hub) -> None:
         first, second = pool.map(lambda _: pull(PINNED), range(2))
     assert first == second
     assert first.read_bytes() == CONTENT
-    assert len(hub.asked("GET", "/storage/")) == 1
+    assert len(hub.asked("GET", "/storage/someone/vit/model.safetensors")) == 1

@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 Progress = Callable[[str, int, int | None], None]
 """Called with file name, bytes so far, and bytes in all if they are known."""
 
+HUB = "https://huggingface.co"
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0  # HF_HUB_DOWNLOAD_TIMEOUT overrides it
 SLOW_WINDOW_S = 60.0
@@ -83,7 +84,7 @@ def look_up(client: httpx.Client, repo: str, file: str, revision: str) -> Remote
     """
     from huggingface_hub import hf_hub_url
 
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    endpoint = os.environ.get("HF_ENDPOINT") or HUB
     url = hf_hub_url(repo, file, revision=revision, endpoint=endpoint.rstrip("/"))
     what = f"{repo}/{file} at {revision}"
     for _ in range(MAX_REDIRECTS):
@@ -96,7 +97,7 @@ def look_up(client: httpx.Client, repo: str, file: str, revision: str) -> Remote
             size = headers.get("x-linked-size") or (None if response.is_redirect else headers.get("content-length"))
             return Remote(url, int(size) if size and size.isdecimal() else None, etag, headers.get("x-repo-commit"))
         url = urljoin(url, headers.get("location", ""))
-        if urlsplit(url).netloc != urlsplit(endpoint).netloc:
+        if urlsplit(url).netloc not in (urlsplit(endpoint).netloc, urlsplit(HUB).netloc):
             raise DownloadError(f"{what}: the hub sends elsewhere ({urlsplit(url).netloc}) without a checksum.")
     raise DownloadError(f"{what}: more than {MAX_REDIRECTS} redirects; check HF_ENDPOINT ({endpoint}).")
 
