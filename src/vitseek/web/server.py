@@ -28,6 +28,7 @@ from vitseek.web.uploads import FORM_BYTES
 
 IDLE_S = 60  # a connection that sends nothing for so long is closed
 CONNECTIONS = 200
+USUAL_PORT, LAST_PORT = 8000, 65535
 
 Say = Callable[[str], None]
 
@@ -114,9 +115,10 @@ def bind(options: WebOptions) -> socket.socket:
 
 def _why_not(error: OSError, where: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
+        another = port + 1 if port < LAST_PORT else USUAL_PORT
         return (
             f"{where} is taken by another program, perhaps another `vitseek serve`. "
-            f"Stop that one, or use --port {port + 1}, or --port 0 for any free port."
+            f"Stop that one, or use --port {another}, or --port 0 for any free port."
         )
     if error.errno == errno.EACCES:
         return f"{where} may be taken by the administrator only. Use a port from 1024 up, such as --port 8000."
@@ -183,7 +185,7 @@ def _run(
     try:
         server.run()  # returns on KeyboardInterrupt and SystemExit, after the requests in work
     finally:
-        server.close()
+        server.asyncore.close_all(server._map, ignore_all=True)  # idle connections of browsers, too
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
     say("Stopped.")
