@@ -15,9 +15,8 @@ from vitseek.train.sources import read_labelled  # noqa: E402
 
 
 def _view(image: Image.Image, rng: np.random.Generator) -> dict[str, Any]:
-    return {
-        "pixels": augment.to_tensor(augment.random_resized_crop(image, 11, rng, scale=(0.3, 1)), (0.5,) * 3, (0.5,) * 3)
-    }
+    crop = augment.random_resized_crop(image, 11, rng, scale=(0.3, 1))
+    return {"pixels": augment.to_tensor(crop, (0.5,) * 3, (0.5,) * 3)}
 
 
 def test_unreadable_images_are_left_out_and_listed_with_their_reason(classes: Path) -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from vitseek.train.schedule import cosine, linear, warmup_cosine
@@ -8,7 +10,7 @@ def test_warm_up_rises_in_a_line_to_the_peak_and_the_cosine_ends_at_the_end() ->
     assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
     assert rates[5] == pytest.approx(0.5)
     assert rates[16] == pytest.approx(0.01)
-    assert all(later <= earlier for earlier, later in zip(rates[5:], rates[6:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(rates[5:]))
 
 
 def test_a_run_without_warm_up_starts_at_the_peak() -> None:

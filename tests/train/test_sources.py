@@ -36,9 +36,7 @@ def test_one_class_is_refused_and_named(classes: Path) -> None:
 def test_an_empty_class_is_refused_and_named(classes: Path) -> None:
     (classes / "violet").mkdir()
     (classes / "violet" / "notes.txt").write_text("no image")
-    with pytest.raises(
-        TrainingError, match="class 'violet' of .* has no image. Put images there, or remove the folder"
-    ):
+    with pytest.raises(TrainingError, match=r"class 'violet' of .* has no image. Put images there"):
         read_labelled(classes)
 
 
@@ -79,7 +77,7 @@ def test_a_csv_file_in_which_nothing_exists_is_refused(tmp_path: Path) -> None:
 def test_a_csv_file_without_its_columns_says_which_and_what_came(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("file;class\na.png;x\n")
     with pytest.raises(
-        UsageError, match="lacks the column path, label: its first line must be path,label, and is file;cl"
+        UsageError, match="lacks the column path, label: its first line must be path,label, and is file;"
     ):
         read_labelled(tmp_path / "labels.csv")
 
@@ -92,9 +90,7 @@ def test_rows_without_a_label_are_refused_with_their_lines(classes: Path) -> Non
 
 def test_labels_that_training_does_not_know_are_refused_and_named(classes: Path) -> None:
     (classes / "validation.csv").write_text("path,label\nred/0.png,red\nblue/0.png,turquoise\n")
-    with pytest.raises(
-        TrainingError, match="labels that the training images do not have: 'turquoise' .training has 'blue'"
-    ):
+    with pytest.raises(TrainingError, match=r"labels that the training images do not have: 'turquoise' \(training has"):
         read_labelled(classes / "validation.csv", classes=("blue", "green", "red"))
 
 
@@ -114,18 +110,16 @@ def test_unlabelled_reading_keeps_classes_where_there_are_any(classes: Path) -> 
 
 def test_captions_of_an_image_are_kept_together_and_missing_images_listed(classes: Path) -> None:
     table = classes / "captions.csv"
-    table.write_text(
-        'image,caption\nred/0.png,"A red, noisy square ."\ngone.png,x\nred/0.png,Noise .\nblue/1.png,Blue\n'
-    )
+    table.write_text('image,caption\nred/0.png,"A red, noisy one ."\ngone.png,x\nred/0.png,Noise .\nblue/1.png,Blue\n')
     found = read_captions(table)
-    assert found.captions == [("A red, noisy square .", "Noise ."), ("Blue",)]
+    assert found.captions == [("A red, noisy one .", "Noise ."), ("Blue",)]
     assert [file.path.name for file in found.skipped] == ["gone.png"]
     assert len(read_captions(table, classes)) == 2
 
 
 def test_captions_without_any_image_say_where_they_were_looked_for(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("image,caption\na.png,x\n")
-    with pytest.raises(TrainingError, match="none of the 1 images .* Say where they are with --images"):
+    with pytest.raises(TrainingError, match=r"none of the 1 images .* Say where they are with --images"):
         read_captions(tmp_path / "captions.csv")
 
 

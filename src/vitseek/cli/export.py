@@ -1,5 +1,6 @@
 """`vitseek export`: a run's checkpoint as files for the NumPy runtime."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -58,12 +59,13 @@ def export(
                 "recipe": done.recipe,
                 "steps": done.steps,
                 "parameters": done.parameters,
-                "tokens_difference": done.tokens_difference,
-                "scores_difference": done.scores_difference,
+                "differences": dataclasses.asdict(done.differences),
             }
         )
         return
-    scores = "" if done.scores_difference is None else f", class scores {done.scores_difference:.2g}"
-    note(f"NumPy and torch agree: largest difference of tokens {done.tokens_difference:.2g}{scores}")
+    apart = done.differences
+    scores = "" if apart.scores is None else f", class scores {apart.scores:.2g}"
+    note(f"NumPy and torch agree: features differ by {apart.features:.2g}{scores}")
+    note(f"(tokens by {apart.tokens:.2g} of the largest one)")
     for file in done.files:
         note(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
