@@ -46,9 +46,7 @@ def course_file(
     return file
 
 
-@pytest.mark.parametrize(
-    "names", [{}, {"features": "gallery_features", "paths": "filenames"}, {"features": "x", "paths": "y"}]
-)
+@pytest.mark.parametrize("names", [("features", "paths"), ("gallery_features", "filenames"), ("x", "y")])
 def test_a_foreign_file_is_searched_by_vector_and_by_image(
     photos: Path, tmp_path: Path, names: tuple[str, str], rng: np.random.Generator
 ) -> None:

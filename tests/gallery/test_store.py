@@ -7,7 +7,7 @@ import pytest
 from tests.gallery.fake_model import FakeModel
 from vitseek.errors import GalleryCorruptError, GalleryVersionError, StorageError
 from vitseek.gallery.gallery import Gallery
-from vitseek.gallery.stores.migrate import migrate, migrations, schema_version
+from vitseek.gallery.stores.migrate import SCHEMA, migrate, migrations
 from vitseek.gallery.stores.sqlite import Database
 
 
@@ -78,7 +78,7 @@ def test_an_older_index_is_migrated_and_keeps_everything(tmp_path: Path) -> None
     (tmp_path / ".vitseek").mkdir()
     make_schema_1(tmp_path / ".vitseek" / "index.db")
     with Gallery(tmp_path) as gallery:
-        assert gallery.status().schema == schema_version() == gallery._catalog.database.value("PRAGMA user_version")
+        assert gallery.status().schema == SCHEMA == gallery._catalog.database.value("PRAGMA user_version")
         assert gallery.image(1).labels == ("mine",)
         assert gallery.vectors()[1].tolist() == [[1, 0]]
         assert gallery.check() == []
@@ -100,7 +100,7 @@ def test_a_migration_that_fails_leaves_the_old_index(tmp_path: Path, monkeypatch
 
 
 def test_migrations_are_numbered_without_gaps() -> None:
-    assert list(migrations()) == list(range(1, schema_version() + 1))
+    assert list(migrations()) == list(range(1, SCHEMA + 1))
 
 
 def test_a_newer_index_is_refused_with_the_version_to_install(gallery: Gallery) -> None:

@@ -37,7 +37,11 @@ class Layout:
         return self.index / "cache"
 
     def exists(self) -> bool:
-        return self.database.is_file()
+        """Whether there is an index; StorageError if that may not be seen."""
+        try:
+            return self.database.is_file()
+        except PermissionError as error:
+            raise StorageError(f"no permission to look into {self.folder}; check its owner and mode") from error
 
     def delete(self) -> None:
         """Remove the index folder with all in it; images are never inside it."""

@@ -9,7 +9,7 @@ from vitseek.gallery.place import Layout
 from vitseek.gallery.records import GalleryStatus, Problem, RootStatus, SpaceStatus
 from vitseek.gallery.spaces import Space
 from vitseek.gallery.stores.catalog import Catalog, Root
-from vitseek.gallery.stores.migrate import schema_version
+from vitseek.gallery.stores.migrate import SCHEMA
 
 FIRST_PROBLEMS = 20  # all of them: Gallery.unreadable()
 
@@ -30,7 +30,7 @@ def status(catalog: Catalog, layout: Layout, matrices: MatrixCache) -> GallerySt
         roots=[_root(catalog, root) for root in catalog.roots()],
         spaces=[_space(catalog, matrices, space, default) for space in catalog.spaces()],
         disk_bytes=sum(file.stat().st_size for file in layout.index.rglob("*") if file.is_file()),
-        schema=schema_version(),
+        schema=SCHEMA,
         last_run={"started": last["started"], "finished": last["finished"]} if last else None,
         writer=str(busy) if busy else None,
     )

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 import vitseek
@@ -11,18 +10,13 @@ from vitseek.errors import GalleryCorruptError, GalleryVersionError
 APPLICATION_ID = 0x76697473  # "vits", in the header of every index: another program's database is not taken for one
 
 
+SCHEMA = 2  # what this vitseek reads and writes: the number of the last migration
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
 def migrations() -> dict[int, str]:
     """Every migration's SQL by its number, in order."""
-    folder = resources.files("vitseek.gallery.stores") / "migrations"
-    scripts = sorted(
-        (entry.name, entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".sql")
-    )
-    return {int(name.split("_")[0]): text for name, text in scripts}
-
-
-def schema_version() -> int:
-    """The schema that this vitseek reads and writes."""
-    return max(migrations())
+    return {int(file.name.split("_")[0]): file.read_text("utf-8") for file in sorted(MIGRATIONS.glob("*.sql"))}
 
 
 def migrate(connection: sqlite3.Connection, file: Path) -> list[int]:
@@ -67,11 +61,11 @@ def check_version(connection: sqlite3.Connection, file: Path) -> int:
             f"{file} is a database of another program, not a vitseek index. "
             "Move it away and index again, or choose another place with --gallery DIR."
         )
-    if found > schema_version():
+    if found > SCHEMA:
         row = connection.execute("SELECT value FROM meta WHERE key = 'vitseek_version'").fetchone()
         raise GalleryVersionError(
             f"{file} was written by vitseek {row[0] if row else '(unknown)'} (schema {found}); this is vitseek "
-            f"{vitseek.__version__} (schema {schema_version()}), which is older. Upgrade: pip install --upgrade vitseek"
+            f"{vitseek.__version__} (schema {SCHEMA}), which is older. Upgrade: pip install --upgrade vitseek"
         )
     return found
 

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vitseek.errors import GalleryCorruptError, GalleryLockedError, StorageError
-from vitseek.gallery.stores.migrate import check_version, migrate, schema_version
+from vitseek.gallery.stores.migrate import SCHEMA, check_version, migrate
 
 PAGE_BYTES = 16_384  # five 768-d vectors a page; with 4096 a quarter of each page would stay empty
 BUSY_TIMEOUT_S = 30.0
@@ -55,9 +55,9 @@ class Database:
         connection = self.connection()
         found = check_version(connection, self.file)
         if self.read_only:
-            if found != schema_version():
+            if found != SCHEMA:
                 raise StorageError(
-                    f"{self.file} has the older schema {found} and cannot be migrated to {schema_version()}, because "
+                    f"{self.file} has the older schema {found} and cannot be migrated to {SCHEMA}, because "
                     "it is read-only. Copy the gallery to a writable place, or index it elsewhere with --gallery DIR."
                 )
             return
@@ -65,7 +65,7 @@ class Database:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
-        if found != schema_version():
+        if found != SCHEMA:
             migrate(connection, self.file)
 
     def connection(self) -> sqlite3.Connection:
@@ -94,7 +94,7 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             if sys.platform == "darwin":
                 connection.execute("PRAGMA fullfsync = ON")  # there fsync alone leaves data in the drive's cache
-            connection.execute("PRAGMA cache_size = -32768")  # KiB: bounded, whatever the size of the gallery
+            connection.execute("PRAGMA cache_size = -4096")  # KiB, for each thread; the system caches the file as well
         except BaseException:
             connection.close()
             raise

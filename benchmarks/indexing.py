@@ -1,0 +1,105 @@
+"""What indexing adds to the forward pass: decoding, hashing and storing, at the size of ViT-B/14.
+
+    python -m benchmarks.indexing [--quick] [--model vit_base] [--images 64] [--width 1280] [--height 960]
+
+JPEGs of the size of photos are indexed with random weights. Pure forward time is measured right before and right after
+on the same pixels in batches of the same size; the overhead is the wall time of the whole run over that. Decoding runs
+in threads beside the model, but on the same cores, so that what it costs there is in the figure. The second run, which
+finds nothing new, is timed as well.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from benchmarks.models import random_model
+from benchmarks.report import machine, print_table
+from vitseek.engines.model import Model
+from vitseek.gallery.gallery import Gallery
+
+JPEG_QUALITY = 90
+
+
+def draw_photos(folder: Path, count: int, size: tuple[int, int]) -> int:
+    """Pictures with the detail of photos (blurred noise in several scales); bytes in all."""
+    rng = np.random.default_rng(5)
+    total = 0
+    for number in range(count):
+        layers = np.zeros((size[1], size[0], 3), np.float32)
+        for scale in (8, 32, 128):
+            coarse = rng.integers(0, 255, (size[1] // scale + 1, size[0] // scale + 1, 3), dtype=np.uint8)
+            layers += np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC), np.float32) / 3
+        picture = Image.fromarray(layers.clip(0, 255).astype(np.uint8)).filter(ImageFilter.SHARPEN)
+        path = folder / f"{number:04d}.jpg"
+        picture.save(path, quality=JPEG_QUALITY)
+        total += path.stat().st_size
+    return total
+
+
+def forward_s(model: Model, pixels: np.ndarray, batch_size: int) -> float:
+    """Seconds of the model alone on pixels that are ready."""
+    start = time.perf_counter()
+    for first in range(0, len(pixels), batch_size):
+        model.embed_pixels(pixels[first : first + batch_size])
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vit_base")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--height", type=int, default=960)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="vit_tiny, 16 images, 1 round")
+    options = parser.parse_args()
+    if options.quick:
+        options.model, options.images, options.rounds = "vit_tiny", 16, 1
+    print(machine())
+    model = random_model(options.model)
+    ratios, rows = [], []
+    with tempfile.TemporaryDirectory(prefix="vitseek-index-") as name:
+        folder = Path(name)
+        photos = folder / "photos"
+        photos.mkdir()
+        size = draw_photos(photos, options.images, (options.width, options.height)) / options.images
+        pixels = np.stack([model.preprocess(path) for path in sorted(photos.iterdir())])
+        forward_s(model, pixels[: options.batch_size], options.batch_size)  # warm up
+        for number in range(options.rounds):
+            before = forward_s(model, pixels, options.batch_size)
+            (folder / str(number)).mkdir()
+            with Gallery(folder / str(number), roots=[photos], model=model) as gallery:
+                start = time.perf_counter()
+                report = gallery.index(batch_size=options.batch_size)
+                whole = time.perf_counter() - start
+                start = time.perf_counter()
+                gallery.index()
+                again = time.perf_counter() - start
+            after = forward_s(model, pixels, options.batch_size)
+            alone = (before + after) / 2
+            ratios.append(whole / alone)
+            rows.append(
+                {
+                    "round": f"{number + 1}",
+                    "forward": f"{options.images / alone:.2f} images/s",
+                    "index": f"{options.images / whole:.2f} images/s",
+                    "model's share": f"{report.embed_s / whole:.0%}",
+                    "index / forward": f"{whole / alone:.3f}",
+                    "nothing new": f"{again * 1000:.0f} ms",
+                }
+            )
+    print_table(
+        f"{options.model}/14 at 224 px, {options.images} JPEGs of {options.width} × {options.height} px, "
+        f"{size / 1e3:.0f} kB, batches of {options.batch_size}",
+        rows,
+    )
+    print(f"overhead of indexing: {np.median(ratios) - 1:+.1%} of pure forward time (median of {len(ratios)})")
+
+
+if __name__ == "__main__":
+    main()
