@@ -13,8 +13,17 @@ from vitseek.weights.loader import load_weights
 
 pytestmark = pytest.mark.parity
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    # Not at the top: the default run collects this file too, and must not pay for the import.
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def transformers(torch: Any) -> Any:
+    return pytest.importorskip("transformers")
+
 
 SIZES = {
     "hidden_size": 21,
@@ -44,7 +53,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 @pytest.fixture(params=MODELS, ids=lambda name: name.replace(" ", "-"))
-def model(request: pytest.FixtureRequest) -> Any:
+def model(request: pytest.FixtureRequest, torch: Any, transformers: Any) -> Any:
     architecture, config, values = MODELS[request.param]
     torch.manual_seed(3)
     made = getattr(transformers, architecture)(getattr(transformers, config)(**values)).eval()
@@ -99,7 +108,7 @@ def test_the_config_is_the_models(model: Any, tmp_path: Path) -> None:
     assert (config.head_input == "cls+patch-mean") == (named.startswith("Dinov2") and config.num_classes > 0)
 
 
-def test_sharded_checkpoints_of_transformers_load(tmp_path: Path) -> None:
+def test_sharded_checkpoints_of_transformers_load(tmp_path: Path, torch: Any, transformers: Any) -> None:
     torch.manual_seed(3)
     model = transformers.Dinov2Model(transformers.Dinov2Config(**SIZES))
     model.save_pretrained(tmp_path / "whole")
@@ -113,7 +122,7 @@ def test_sharded_checkpoints_of_transformers_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_is_widened_exactly(dtype: str, tmp_path: Path) -> None:
+def test_half_precision_is_widened_exactly(dtype: str, tmp_path: Path, torch: Any, transformers: Any) -> None:
     torch.manual_seed(3)
     model = transformers.ViTModel(transformers.ViTConfig(**VIT)).to(getattr(torch, dtype))
     model.save_pretrained(tmp_path)
