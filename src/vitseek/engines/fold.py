@@ -59,9 +59,9 @@ class FoldedWeights:
 
 def fold(params: Params, config: ViTConfig, dtype: DTypeLike = np.float32) -> FoldedWeights:
     """Return folded copies of ``params``; biases are worked out in float64 and rounded once."""
-    positions = params["pos_embed"][0]  # (prefix + P, D)
+    positions = params["pos_embed"][0].astype(np.float64)  # (prefix + P, D)
     front = config.num_position_prefix
-    tokens = [params["cls_token"][0], *([params["dist_token"][0]] if config.distilled else [])]
+    tokens = [params[name][0] for name in ("cls_token", "dist_token") if name in params]
     registers = [params["reg_token"][0]] if config.num_registers else []
     return FoldedWeights(
         patch_weight=_transposed(params["patch_embed.proj.weight"].reshape(config.embed_dim, -1), dtype),
