@@ -1,7 +1,7 @@
 """The official policy gives the pixels of transformers' own processors, bit for bit.
 
 The Pillow variants are the reference (``ViTImageProcessorPil`` …): since version 5, transformers takes the torchvision
-ones by default where torchvision is installed, and their antialiased resize differs from Pillow's by a level or two.
+ones by default where torchvision is installed, whose resize is another implementation.
 """
 
 from pathlib import Path
