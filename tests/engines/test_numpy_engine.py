@@ -1,0 +1,146 @@
+"""The engine gives what the plain pass gives, however the work is shared."""
+
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.models.random_weights import FAMILIES, SMALL, random_params
+from vitseek.engines import forward, numpy_engine
+from vitseek.engines.numpy_engine import NumpyEngine
+from vitseek.errors import ConfigError, DTypeError, ShapeError
+from vitseek.models.vit import POOLINGS, classify, forward_features, pool
+
+ROUNDING = 1e-11
+FLOAT32 = 2e-5
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_folded_weights_and_shared_work_change_nothing(family: str, threads: int, rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES[family])
+    params = random_params(config, rng)
+    engine = NumpyEngine(params, config, threads=threads, dtype=np.float64)
+    for shape in ((1, 3, 35, 49), (3, 3, 14, 63), (7, 3, 7, 7)):
+        pixels = rng.standard_normal(shape)
+        wanted = forward_features(params, config, pixels, attention_blocks=(0, -1))
+        found = engine.tokens(pixels, attention_blocks=(0, -1))
+        np.testing.assert_allclose(found.all, wanted.all, atol=ROUNDING)
+        np.testing.assert_allclose(engine.forward(pixels), wanted.all, atol=ROUNDING)
+        np.testing.assert_allclose(engine.embed_pixels(pixels), wanted.cls_token, atol=ROUNDING)
+        np.testing.assert_allclose(found.registers, wanted.registers, atol=ROUNDING)
+        assert found.grid == wanted.grid
+        assert list(found.attention) == list(wanted.attention)
+        for block, weights in wanted.attention.items():
+            np.testing.assert_allclose(found.attention[block], weights, atol=ROUNDING)
+        if config.num_classes:
+            np.testing.assert_allclose(engine.classify(pixels), classify(params, config, wanted), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_float32_stays_within_rounding_of_float64(family: str, rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES[family])
+    params, pixels = random_params(config, rng), rng.standard_normal((3, 3, 35, 49))
+    wanted = forward_features(params, config, pixels).all
+    engine = NumpyEngine({name: value.astype(np.float32) for name, value in params.items()}, config, threads=2)
+    found = engine.forward(pixels.astype(np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=FLOAT32)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pooling_is_that_of_the_tokens(pooling: str, rng: np.random.Generator) -> None:
+    params, pixels = random_params(SMALL, rng), rng.standard_normal((4, 3, 35, 49))
+    engine = NumpyEngine(params, SMALL, pooling, threads=3, dtype=np.float64)
+    wanted = pool(forward_features(params, SMALL, pixels), pooling)
+    assert engine.embed_dim == wanted.shape[1]
+    np.testing.assert_allclose(engine.embed_pixels(pixels), wanted, atol=ROUNDING)
+
+
+def test_cutting_rows_smaller_changes_nothing(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    params, pixels = random_params(SMALL, rng), rng.standard_normal((5, 3, 35, 49))
+    wanted = forward_features(params, SMALL, pixels).all
+    monkeypatch.setattr("vitseek.nn.attention.SCORES_LIMIT", 100)
+    monkeypatch.setattr("vitseek.engines.kernels.BLOCK_NUMBERS", 50)
+    monkeypatch.setattr(numpy_engine, "PACK_ROWS", 1)
+    engine = NumpyEngine(params, SMALL, threads=2, dtype=np.float64)
+    np.testing.assert_allclose(engine.forward(pixels), wanted, atol=ROUNDING)
+
+
+def test_an_empty_batch_gives_an_empty_result(rng: np.random.Generator) -> None:
+    engine = NumpyEngine(random_params(SMALL, rng), SMALL, threads=2, dtype=np.float64)
+    assert engine.embed_pixels(np.empty((0, 3, 35, 49))).shape == (0, 21)
+    assert engine.forward(np.empty((0, 3, 35, 49))).shape == (0, 36, 21)
+
+
+def test_results_are_not_overwritten_by_the_next_pass(rng: np.random.Generator) -> None:
+    engine = NumpyEngine(random_params(SMALL, rng), SMALL, threads=2, dtype=np.float64)
+    first = engine.forward(rng.standard_normal((2, 3, 35, 49)))
+    kept = first.copy()
+    engine.forward(rng.standard_normal((2, 3, 35, 49)))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_many_callers_at_once_each_get_their_own(rng: np.random.Generator) -> None:
+    params = random_params(SMALL, rng, np.float32)
+    engine = NumpyEngine(params, SMALL, threads=3)
+    batches = [rng.standard_normal((1 + n % 4, 3, 14 + 7 * (n % 3), 49), dtype=np.float32) for n in range(40)]
+    wanted = [engine.embed_pixels(pixels) for pixels in batches]
+    with ThreadPoolExecutor(6) as callers:
+        found = list(callers.map(engine.embed_pixels, batches))
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_failing_thread_wakes_the_others_and_is_told(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = NumpyEngine(random_params(SMALL, rng), SMALL, threads=3, dtype=np.float64)
+    usual = forward.Pass._attend
+
+    def failing(self: forward.Pass, *args: object) -> None:
+        if threading.current_thread().name == "vitseek-forward":
+            raise MemoryError("no room for scores")
+        usual(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(forward.Pass, "_attend", failing)
+    for images in (1, 6):
+        with pytest.raises(MemoryError, match="no room for scores"):
+            engine.forward(np.zeros((images, 3, 35, 49)))
+    monkeypatch.undo()
+    assert engine.forward(np.zeros((1, 3, 35, 49))).shape == (1, 36, 21)
+
+
+def test_long_inputs_need_no_full_attention_matrix(rng: np.random.Generator) -> None:
+    import tracemalloc
+
+    config = dataclasses.replace(SMALL, num_heads=21, depth=1, num_classes=0)
+    engine = NumpyEngine(random_params(config, rng, np.float32), config, threads=1)
+    pixels = np.zeros((1, 3, 259, 259), dtype=np.float32)  # 1,370 tokens, as DINOv2 at 518 px
+    tracemalloc.start()
+    engine.forward(pixels)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    full_bytes = 21 * 1370 * 1370 * 4  # (H, N, N) in float32: 158 MB
+    assert peak_bytes < full_bytes / 10
+
+
+def test_weights_are_copies_that_the_caller_may_throw_away(rng: np.random.Generator) -> None:
+    params, pixels = random_params(SMALL, rng), rng.standard_normal((1, 3, 35, 49))
+    engine = NumpyEngine(params, SMALL, dtype=np.float64)
+    before = engine.forward(pixels)
+    for value in params.values():
+        value[...] = np.nan
+    np.testing.assert_array_equal(engine.forward(pixels), before)
+
+
+def test_wrong_input_is_refused_before_any_thread_starts(rng: np.random.Generator) -> None:
+    engine = NumpyEngine(random_params(SMALL, rng), SMALL, threads=2)
+    with pytest.raises(DTypeError, match="pixels are float64 and the parameters float32"):
+        engine.forward(np.zeros((1, 3, 35, 49)))
+    with pytest.raises(ShapeError, match="does not divide into 7 px patches"):
+        engine.embed_pixels(np.zeros((1, 3, 36, 49), dtype=np.float32))
+    with pytest.raises(ConfigError, match="pooling must be one of"):
+        NumpyEngine({}, SMALL, "max")
