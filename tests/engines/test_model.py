@@ -1,0 +1,166 @@
+"""Loading by name, file and folder, and what a Model gives for pictures."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+import vitseek
+from tests.models.random_weights import random_params
+from vitseek import zoo
+from vitseek.engines.model import Model
+from vitseek.errors import ConfigError, OfflineError, ShapeError, UnknownModelError, UnreadableImageError, WeightsError
+from vitseek.models.config import ViTConfig
+from vitseek.models.vit import classify, forward_features
+from vitseek.preprocess.image import ImagePreprocessing, preprocess
+
+CONFIG = ViTConfig(embed_dim=21, depth=2, num_heads=3, patch_size=7, img_size=(35, 35), num_classes=3)
+PREPROCESSING = ImagePreprocessing(size_px=35, resize_px=41, patch_size_px=7, mean=(0.4, 0.5, 0.6))
+
+
+@pytest.fixture
+def params(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return random_params(CONFIG, rng, np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, params: dict[str, np.ndarray]) -> Path:
+    """A model with its description, as vitseek itself writes one."""
+    place = tmp_path / "tiny-model"
+    place.mkdir()
+    save_file(params, place / "model.safetensors")
+    description = {
+        "format": "vitseek", "version": 1, "name": "my-tiny", "config": CONFIG.to_dict(),
+        "preprocessing": PREPROCESSING.to_dict(), "pooling": "cls+patch-mean", "labels": ["cat", "dog", "hat"],
+    }  # fmt: skip
+    (place / "config.json").write_text(json.dumps(description))
+    return place
+
+
+@pytest.fixture
+def model(folder: Path) -> Model:
+    return vitseek.load(folder)
+
+
+def test_a_folder_says_everything(model: Model, folder: Path) -> None:
+    assert (model.name, model.config, model.preprocessing) == ("my-tiny", CONFIG, PREPROCESSING)
+    assert (model.pooling, model.embed_dim, model.engine) == ("cls+patch-mean", 42, "numpy")
+    assert model.labels == ["cat", "dog", "hat"]
+    assert repr(model) == "<vitseek model my-tiny: 42-d, pooling cls+patch-mean, numpy>"
+    again = vitseek.load(model.source)
+    assert again.space() == model.space()
+    assert vitseek.load(folder / "model.safetensors").space() == model.space()
+
+
+def test_a_space_tells_models_policies_and_poolings_apart(folder: Path, model: Model) -> None:
+    others = [vitseek.load(folder, pooling="cls"), vitseek.load(folder, preprocess="short-side")]
+    assert len({model.space(), *(other.space() for other in others)}) == 3
+    assert model.space().dim == 42
+    assert others[1].space().preprocessing == PREPROCESSING.with_policy("short-side").key()
+
+
+def test_features_are_those_of_the_plain_pass(model: Model, params: dict[str, np.ndarray], photos: Path) -> None:
+    paths = sorted(photos.rglob("*.png"))
+    pixels = np.stack([preprocess(path, PREPROCESSING) for path in paths])
+    tokens = forward_features(params, CONFIG, pixels)
+    wanted = np.hstack([tokens.cls_token, tokens.patches.mean(axis=1)])
+    for batch_size in (1, 3, 16):
+        features = model.embed(paths, batch_size=batch_size)
+        assert features.dtype == np.float32
+        np.testing.assert_allclose(features, wanted, atol=2e-5)
+    np.testing.assert_allclose(model.forward(pixels), tokens.all, atol=2e-5)
+    np.testing.assert_allclose(model.classify(pixels), classify(params, CONFIG, tokens), atol=2e-5)
+    assert model.tokens(pixels, attention_blocks=(-1,)).attention[1].shape == (7, 3, 26, 26)
+
+
+def test_one_picture_may_come_in_any_form(model: Model, photos: Path) -> None:
+    path = sorted(photos.rglob("*.png"))[0]
+    wanted = model.embed([path])
+    with path.open("rb") as stream:
+        for form in (path, str(path), path.read_bytes(), Image.open(path), stream, iter([path]), (path,)):
+            np.testing.assert_array_equal(model.embed(form), wanted)
+    assert model.embed([]).shape == (0, 42)
+
+
+def test_pictures_of_different_sizes_keep_their_order(folder: Path, tmp_path: Path, rng: np.random.Generator) -> None:
+    model = vitseek.load(folder, preprocess="short-side")
+    pictures = []
+    for width, height in ((71, 35), (35, 50), (35, 35), (70, 35), (50, 71)):
+        pictures.append(Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)))
+    together = model.embed(pictures)
+    alone = np.concatenate([model.embed([picture]) for picture in pictures])
+    np.testing.assert_allclose(together, alone, atol=2e-5)
+
+
+def test_a_bad_picture_is_named(model: Model, photos: Path) -> None:
+    bad = photos / "bad.jpg"
+    bad.write_text("no picture")
+    with pytest.raises(UnreadableImageError, match=r"bad\.jpg"):
+        model.embed([*photos.rglob("*.png"), bad])
+
+
+def test_several_threads_may_use_one_model(model: Model, photos: Path) -> None:
+    paths = sorted(photos.rglob("*.png"))
+    wanted = model.embed(paths)
+    with ThreadPoolExecutor(4) as callers:
+        found = list(callers.map(lambda path: model.embed([path])[0], paths * 3))
+    np.testing.assert_allclose(found, np.tile(wanted, (3, 1)), atol=2e-5)
+
+
+def test_weights_without_description_are_prepared_by_name_or_by_assumption(
+    tmp_path: Path, params: dict[str, np.ndarray], rng: np.random.Generator
+) -> None:
+    save_file(params, tmp_path / "unknown.safetensors")
+    # num_heads cannot be seen in the weights: 21 is no multiple of the usual 64, so the config must be given.
+    (tmp_path / "unknown.json").write_text(
+        json.dumps({"format": "vitseek", "version": 1, "config": CONFIG.to_dict(), "preprocessing": None})
+    )
+    model = vitseek.load(tmp_path / "unknown.safetensors")
+    assert model.name == "unknown"
+    assert model.preprocessing.size_px == 35
+    assert model.preprocessing.resize_px == 40
+    assert any("ImageNet mean and std assumed" in note for note in model.notes)
+
+    row = zoo.find("vit-tiny")
+    named = tmp_path / f"{row.source.repo.rpartition('/')[2]}.safetensors"
+    save_file(random_params(row.config, rng, np.float32), named)
+    model = vitseek.load(named)
+    assert model.preprocessing == row.preprocessing
+    assert any("prepared as for vit-tiny" in note for note in model.notes)
+
+
+def test_own_weights_for_a_model_of_the_zoo(tmp_path: Path, rng: np.random.Generator) -> None:
+    row = zoo.find("vit-tiny")
+    save_file(random_params(row.config, rng, np.float32), tmp_path / "mine.safetensors")
+    model = vitseek.load("vit-tiny", weights=tmp_path / "mine.safetensors")
+    assert (model.name, model.config, model.preprocessing) == ("vit-tiny", row.config, row.preprocessing)
+    with pytest.raises(UnknownModelError, match="is not a model of the zoo"):
+        vitseek.load(tmp_path / "mine.safetensors", weights=tmp_path / "mine.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        (("dinov2-bas",), {}, UnknownModelError, "dinov2-base"),
+        (("no/such/file.safetensors",), {}, WeightsError, "file.safetensors"),
+        (("dinov2-base",), {"engine": "abacus"}, ConfigError, "engine must be one of numpy"),
+        (("dinov2-base",), {"pooling": "max"}, ConfigError, "pooling must be one of"),
+        (("dinov2-base",), {"offline": True}, OfflineError, "facebook/dinov2-base"),
+    ],
+)
+def test_what_cannot_be_loaded_is_explained(arguments, options, error, message) -> None:
+    with pytest.raises(error, match=message):
+        vitseek.load(*arguments, **options)
+
+
+def test_policy_and_pixels_are_checked(folder: Path, model: Model) -> None:
+    with pytest.raises(ConfigError, match="policy must be one of"):
+        vitseek.load(folder, preprocess="stretch")
+    with pytest.raises(ShapeError, match="add pixels\\[None\\]"):
+        model.embed_pixels(np.zeros((3, 35, 35), np.float32))
+    with pytest.raises(ConfigError, match="batch_size must be at least 1"):
+        model.embed([], batch_size=0)
