@@ -6,8 +6,6 @@ import socket
 import pytest
 from typer.testing import CliRunner
 
-pytest.importorskip("django", reason="the web page needs the extra 'web'")
-
 from vitseek.cli.app import app
 from vitseek.errors import GalleryEmptyError, GalleryNotFoundError, MissingExtraError, ServerStartError, UsageError
 from vitseek.gallery.gallery import Gallery

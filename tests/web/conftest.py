@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-pytest.importorskip("django", reason="the web page needs the extra 'web'")
-
 from django.test import Client
+from PIL import Image
 
 from tests.web.colours import ColourModel
 from vitseek.gallery.gallery import Gallery

@@ -5,12 +5,16 @@ const PART = { "X-Vitseek-Part": "1" };
 const SKELETON_AFTER_MS = 120; // a quick answer needs no placeholder, which would only flicker
 
 let running = null;
+let shown = location.pathname + location.search;
 let covered = null; // the content below the placeholder, to come back if the search fails
 
 export function followAddresses() {
   history.scrollRestoration = "manual";
   history.replaceState({ y: scrollY }, "");
-  addEventListener("popstate", (event) => load(location.href, { push: false, y: event.state?.y ?? 0 }));
+  addEventListener("popstate", (event) => {
+    if (location.pathname + location.search === shown) return; // only the #part changed: the link to the content
+    load(location.href, { push: false, y: event.state?.y ?? 0 });
+  });
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-nav]");
     if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
@@ -77,6 +81,7 @@ async function show(request, { push, y, pending, steady = false, keepOnError = f
       history.replaceState({ y: scrolled }, "");
       history.pushState({ y }, "", answer.url);
     }
+    shown = location.pathname + location.search;
     document.title = part.dataset.title;
     for (const next of document.querySelectorAll(".language [name=next]")) next.value = location.pathname + location.search;
     swap(part, y, steady);
@@ -116,7 +121,9 @@ function cover({ src, name }) {
   const image = pending.querySelector("img");
   if (src) image.src = src; else image.remove();
   pending.querySelector(".name").textContent = name ?? "";
-  const count = Number(new URLSearchParams(location.search).get("k") ?? 10);
+  const address = new URLSearchParams(location.search);
+  for (const name of ["k", "where"]) pending.querySelector(`[data-intake] [name=${name}]`).value = address.get(name) ?? "";
+  const count = Number(address.get("k") ?? 10);
   for (let number = 0; number < Math.min(count, 20); number += 1) {
     const tile = document.createElement("li");
     tile.className = "tile";
