@@ -109,6 +109,10 @@ def load(file: Path) -> tuple[NDArray[np.float32], list[str], dict[str, str], st
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
     try:
+        with file.open("rb") as stream:
+            start = stream.read(4)
+        if start[:1] not in (b"P", b"\x93", b"\x80"):  # zip, .npy, pickle: NumPy takes anything else for a pickle
+            raise FeaturesError(f"{file} is not a readable .npz file: it does not begin like one")
         archive = np.load(file, allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise FeaturesError(f"{file} holds one array, not paths and features; save both with np.savez")
