@@ -1,29 +1,23 @@
 """The `vitseek` program: global options, error manners, and the list of commands.
 
-A command lives in its own file and imports what is heavy inside its function, so that
-`vitseek --help` and a cold `vitseek search` start fast.
+A command lives in its own file, is imported only when it is called, and imports what is heavy inside its function, so
+that a cold `vitseek search` starts fast.
 """
 
 import gc
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 import vitseek
-from vitseek.cli import demo, embed, export, features, index, models, remove, search, serve, status, train, verify
 from vitseek.cli.common import printable
 from vitseek.errors import VitseekError
 
-app = typer.Typer(
-    name="vitseek",
-    help="Search your own images with Vision Transformers, on any CPU, without PyTorch.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
+COMMANDS = (
+    "index", "search", "serve", "demo", "status", "remove", "features", "train", "embed", "export", "verify", "models",
+)  # fmt: skip
 INTERRUPTED = 130
 GC_THRESHOLD = 100_000  # new objects between two collections; Python's own is 700 (2,000 from 3.13 on)
 _debug = False
@@ -35,7 +29,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
@@ -46,26 +39,45 @@ def options(
     _debug = debug
 
 
-app.command()(index.index)
-app.command()(search.search)
-app.command()(serve.serve)
-app.command()(demo.demo)
-app.command()(status.status)
-app.command()(remove.remove)
-app.add_typer(features.app, name="features")
-app.add_typer(train.app, name="train")
-app.command()(embed.embed)
-app.command()(export.export)
-app.command(cls=verify.TakesSeveralImages)(verify.verify)
-app.add_typer(models.app, name="models")
+def build(names: tuple[str, ...] = COMMANDS) -> typer.Typer:
+    """Return the program with the commands ``names``.
+
+    The module ``vitseek.cli.NAME`` has a function NAME, and perhaps a click class ``COMMAND_CLASS`` for it; or, for a
+    group of commands, a typer program ``app``.
+    """
+    program = typer.Typer(
+        name="vitseek",
+        help="Search your own images with Vision Transformers, on any CPU, without PyTorch.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    program.callback()(options)
+    for name in names:
+        module = import_module(f"vitseek.cli.{name}")
+        if hasattr(module, "app"):
+            program.add_typer(module.app, name=name)
+        else:
+            program.command(name, cls=getattr(module, "COMMAND_CLASS", None))(getattr(module, name))
+    return program
+
+
+def __getattr__(name: str) -> typer.Typer:
+    # `app`, the whole program, is made when tests or docs ask for it: a called command does not pay for the others.
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    program = globals()["app"] = build()
+    return program
 
 
 def main() -> None:
     """Run the command line; every expected error is one or two lines and an exit status."""
     # Imports make many objects and no garbage: looking for it costs a cold search some percent of its time.
     gc.set_threshold(GC_THRESHOLD)
+    called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
-        app()
+        build((called,) if called in COMMANDS else COMMANDS)()
     except VitseekError as error:
         if _debug:
             raise

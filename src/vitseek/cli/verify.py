@@ -28,6 +28,9 @@ class TakesSeveralImages(TyperCommand):
         return super().parse_args(ctx, list(_spread(args)))
 
 
+COMMAND_CLASS = TakesSeveralImages
+
+
 def _spread(args: Sequence[str]) -> Iterator[str]:
     collecting, fresh = False, False
     for argument in args:
