@@ -11,7 +11,7 @@ from vitseek.gallery.records import ImageId, ImageRecord
 from vitseek.search.results import Match
 from vitseek.web.held import HeldQuery
 from vitseek.web.params import SearchParams
-from vitseek.web.pictures import fitted_size
+from vitseek.web.pictures import TALL, fitted_size
 from vitseek.web.problems import Problem
 from vitseek.web.site import Site
 from vitseek.web.thumbnails import SIDES_PX
@@ -56,7 +56,7 @@ class Card:
 
     @property
     def portrait(self) -> bool:
-        return (self.record.height or 1) > (self.record.width or 1)
+        return (self.record.height or 1) > TALL * (self.record.width or 1)
 
     @property
     def shown_score(self) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vitseek.web.pictures import TALL
+
 TOKEN_BYTES = 16
 
 
@@ -30,7 +32,7 @@ class HeldQuery:
 
     @property
     def portrait(self) -> bool:
-        return self.height > self.width
+        return self.height > TALL * self.width
 
 
 class HeldQueries:

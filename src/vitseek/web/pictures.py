@@ -14,6 +14,8 @@ METHOD = 2  # WebP effort, 0…6: 4 is a tenth smaller and takes twice as long
 
 JPEG_START = b"\xff\xd8\xff"
 
+TALL = 1.25  # height by width from which a picture is laid out by its height; the style sheet has the same figure
+
 # What every current browser shows by itself; anything else is converted.
 BROWSER_TYPES = {
     "JPEG": "image/jpeg",
