@@ -5,7 +5,7 @@
 - The attention scale 1 / √d goes into the query's rows of ``qkv``.
 - The halves of GELU and SiLU go into the layer behind, and for SiLU's inner half into the layer before.
 
-All weights become (in, out) and contiguous, which OpenBLAS multiplies 3 to 10 % faster than (out, in): see
+All weights become (in, out) and contiguous, which OpenBLAS multiplies a little faster than (out, in): see
 ``python -m benchmarks.forward --gemm``. The result equals the plain pass but for rounding (tests/engines and
 tests/parity).
 """
