@@ -3,6 +3,7 @@ import { alarm, texts } from "./page.js";
 
 const dialog = document.getElementById("details");
 let opener = null;
+let wanted = null; // the image that is being shown or fetched: quick key presses count from it
 
 export function showDetails() {
   document.addEventListener("click", (event) => {
@@ -22,6 +23,7 @@ export function showDetails() {
     if (by) { event.preventDefault(); step(by); }
   });
   dialog.addEventListener("close", () => {
+    wanted = null;
     if (opener?.isConnected) opener.focus();
     dialog.replaceChildren();
   });
@@ -33,7 +35,7 @@ function tiles() {
 
 function step(by) {
   const all = tiles();
-  const at = all.findIndex((tile) => tile.dataset.tile === dialog.firstElementChild?.dataset.image);
+  const at = all.findIndex((tile) => tile.dataset.tile === wanted);
   const next = at < 0 ? null : all[at + by];
   if (!next) return;
   opener = next.querySelector("a[data-details]");
@@ -41,18 +43,20 @@ function step(by) {
 }
 
 async function open(id, url) {
+  wanted = id;
   let details;
   try {
     const answer = await fetch(url, { headers: { "X-Vitseek-Part": "1" } });
     const part = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (wanted !== id) return; // another one was asked for meanwhile
     details = part.querySelector(".details");
     if (!details) { dialog.close(); alarm(part.querySelector("[data-alert]") ?? texts.no_answer); return; }
   } catch {
+    if (wanted !== id) return;
     dialog.close();
     alarm(texts.no_answer);
     return;
   }
-  details.dataset.image = id;
   placeAmongResults(details, id);
   dialog.replaceChildren(details);
   if (!dialog.open) dialog.showModal();
