@@ -61,4 +61,6 @@ def run(recipe: str, options: RunOptions, reporter: Reporter | None = None, *, r
     check_folder(options.out, resume)
     if team.leads:
         reporter.note(f"{recipe}: {team!r}")
-    return fit(build(recipe, options, team, reporter), team, reporter, resume=resume)
+    outcome = fit(build(recipe, options, team, reporter), team, reporter, resume=resume)
+    team.leave()
+    return outcome

@@ -3,15 +3,13 @@
 A thin layer over Hugging Face accelerate, so that a recipe needs to know four words: rank, size, sum, gather.
 """
 
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from vitseek.errors import UsageError
 from vitseek.train.options import RunOptions
@@ -42,10 +40,7 @@ class Team:
         # accelerate keeps its precision for the whole process; a second run may want another.
         AcceleratorState._reset_state()
         GradientState._reset_state()
-        plain = DistributedDataParallelKwargs(broadcast_buffers=False)
-        with _without_advice():
-            accelerator = Accelerator(mixed_precision=precision, cpu=not on_gpu, kwargs_handlers=[plain])
-        return cls(accelerator, precision)
+        return cls(Accelerator(mixed_precision=precision, cpu=not on_gpu), precision)
 
     @property
     def rank(self) -> int:
@@ -84,9 +79,8 @@ class Team:
         """(B, ...) of every process one after another, (size * B, ...), with gradients; B must be the same."""
         if self.size == 1:
             return value
-        from torch.distributed.nn.functional import all_gather
-
-        return torch.cat(list(all_gather(value)))
+        gathered: Tensor = _Gather.apply(value)
+        return gathered
 
     def autocast(self) -> Any:
         """A context in which mixed precision is on, for what runs outside the prepared module."""
@@ -101,18 +95,33 @@ class Team:
         """Wait until every process is here."""
         self.accelerator.wait_for_everyone()
 
+    def leave(self) -> None:
+        """Part with the other processes; without it, a program may end in an abort of the backend's threads."""
+        self.accelerator.end_training()
+
     def __repr__(self) -> str:
         return f"{self.size} process{'es' if self.size > 1 else ''} on {self.device}, precision {self.precision}"
 
 
-class _without_advice:  # a context manager, read as a verb
-    """accelerate prints a list of environment defaults under ``torchrun``; they are right, and no news."""
+class _Gather(torch.autograd.Function):
+    """All processes' rows one after another. Each process computes with all of them, so gradients are summed back.
 
-    def __enter__(self) -> None:
-        os.environ.setdefault("ACCELERATE_LOG_LEVEL", "ERROR")
+    torch.distributed.nn has this, deprecated since torch 2.13 without a successor that torch 2.6 knows.
+    """
 
-    def __exit__(self, *_error: object) -> None:
-        sys.stderr.flush()
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        parts = [torch.empty_like(value) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, value.contiguous())
+        ctx.rows = len(value)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        own = distributed.get_rank() * ctx.rows
+        return total[own : own + ctx.rows]
 
 
 def _has_mps() -> bool:
