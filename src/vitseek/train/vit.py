@@ -75,6 +75,8 @@ class VitConfig:
             raise ValueError(f"pos_embed must be 'learned' or 'sincos', not {self.pos_embed!r}")
         if self.pos_embed == "sincos" and self.embed_dim % 4:
             raise ValueError(f"a sincos position embedding needs embed_dim divisible by 4, not {self.embed_dim}")
+        if self.distilled and self.num_registers:
+            raise ValueError("no published model has both a distillation token and registers; choose one of them")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path is a probability in [0, 1), not {self.drop_path}")
 
@@ -303,7 +305,7 @@ class VisionTransformer(nn.Module):
             torch.zeros(1, self.num_positioned + positions, width),
             requires_grad=config.pos_embed == "learned",
         )
-        rates = torch.linspace(0.0, config.drop_path, config.depth).tolist()
+        rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         if config.num_classes:
