@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vitseek.gallery.records import IndexProgress, IndexReport, Problem
 
 SHOWN_PROBLEMS = 5
+DOWNLOAD_LINE_EVERY_S = 3.0
 LINE_EVERY_S = 15.0  # where no bar can be drawn, as in a log
 INTERRUPTED = 130
 
@@ -34,7 +35,7 @@ INTERRUPTED = 130
 def index(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Folders to index, or parts of a gallery; by default all it holds."),
+        typer.Argument(metavar="PATH", help="Folders to index, or parts of a gallery; by default all it holds."),
     ] = None,
     gallery: GalleryOption = None,
     model: ModelOption = None,
@@ -88,7 +89,13 @@ def index(
         _rebuild(folder)
     last = _Watch()
     with Gallery(
-        folder, roots=roots, model=model, offline=offline or None, lock_timeout_s=wait_s, waiting=_waiting
+        folder,
+        roots=roots,
+        model=model,
+        offline=offline or None,
+        downloading=_download_teller(),
+        lock_timeout_s=wait_s,
+        waiting=_waiting,
     ) as opened:
         try:
             with progress_bar() as bar:
@@ -168,6 +175,19 @@ def _rebuild(folder: Path) -> None:
 
 def _waiting(other: "Holder | None") -> None:
     note(f"waiting for {other or 'another process'} …")
+
+
+def _download_teller() -> "Callable[[str, int, int | None], None]":
+    """Says every few seconds how far a download is; the progress bar belongs to the images."""
+    spoken = 0.0
+
+    def tell(name: str, done: int, total: int | None) -> None:
+        nonlocal spoken
+        if time.monotonic() - spoken > DOWNLOAD_LINE_EVERY_S:
+            spoken = time.monotonic()
+            note(f"downloading {name}: {done / 1e6:,.0f}" + (f" of {total / 1e6:,.0f} MB" if total else " MB"))
+
+    return tell
 
 
 class _Watch:

@@ -14,7 +14,7 @@ ASK_ABOVE = 20
 
 def remove(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATH]...", help="Images, or folders with all below them.")
+        list[Path] | None, typer.Argument(metavar="PATH", help="Images, or folders with all below them.")
     ] = None,
     where: Annotated[
         str | None, typer.Option(metavar="FILTER", help="Also what passes, such as 'label:draft'.")

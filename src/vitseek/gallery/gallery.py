@@ -21,7 +21,7 @@ from vitseek.gallery.place import Layout
 from vitseek.gallery.queries import Query, is_several
 from vitseek.gallery.records import GalleryStatus, ImageRecord, IndexReport
 from vitseek.gallery.searching import Searcher
-from vitseek.gallery.spaces import EmbeddingModel, Space
+from vitseek.gallery.spaces import Downloading, EmbeddingModel, Space
 from vitseek.gallery.status import check, status
 from vitseek.gallery.stores.catalog import Catalog, Root
 from vitseek.gallery.stores.sqlite import Database
@@ -48,6 +48,8 @@ class Gallery:
         A model, or what ``vitseek.load`` takes. By default the one that made the gallery's vectors.
     offline
         Never touch the network when a model is loaded.
+    downloading
+        Called with file name, bytes so far and bytes in all (or None) while a model is downloaded.
     lock_timeout_s
         How long writing calls wait for another writing process.
     waiting
@@ -66,6 +68,7 @@ class Gallery:
         create: bool = True,
         model: ModelLike | None = None,
         offline: bool | None = None,
+        downloading: Downloading | None = None,
         lock_timeout_s: float = 10.0,
         waiting: Callable[[Holder | None], None] | None = None,
     ) -> None:
@@ -85,7 +88,7 @@ class Gallery:
         self._catalog = Catalog(database, self.path)
         self._folders = Folders(self._catalog, self.path)
         self._matrices = MatrixCache(self._catalog, self._layout)
-        self._models = Models(self._catalog, self.path, model, offline=offline)
+        self._models = Models(self._catalog, self.path, model, offline=offline, downloading=downloading)
         self._searcher = Searcher(self._catalog, self._matrices, self._models)
         try:
             for root in map(absolute, roots or ()):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vitseek.errors import GalleryEmptyError, GalleryMismatchError
-from vitseek.gallery.spaces import EmbeddingModel, Space, SpaceKey, describe, key_of, load_model, mismatch
+from vitseek.gallery.spaces import Downloading, EmbeddingModel, Space, SpaceKey, describe, key_of, load_model, mismatch
 from vitseek.gallery.stores.catalog import Catalog
 
 ModelLike = EmbeddingModel | str | os.PathLike[str]
@@ -21,11 +21,20 @@ class Models:
         The model that the caller wants to use, if any: its space is searched then, and filled.
     """
 
-    def __init__(self, catalog: Catalog, gallery: Path, given: ModelLike | None, *, offline: bool | None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        gallery: Path,
+        given: ModelLike | None,
+        *,
+        offline: bool | None,
+        downloading: Downloading | None = None,
+    ) -> None:
         self._catalog = catalog
         self._gallery = gallery
         self._given = given
         self._offline = offline
+        self._downloading = downloading
         self._loaded: dict[int, EmbeddingModel] = {}
         self._mutex = threading.RLock()
 
@@ -66,7 +75,9 @@ class Models:
         """The model that made a space's vectors."""
         with self._mutex:
             if space.id not in self._loaded:
-                self._loaded[space.id] = load_model(space, self._gallery, offline=self._offline)
+                self._loaded[space.id] = load_model(
+                    space, self._gallery, offline=self._offline, downloading=self._downloading
+                )
             return self._loaded[space.id]
 
     def to_fill(self, wanted: ModelLike | None) -> Space:
@@ -120,7 +131,9 @@ class Models:
         from vitseek.engines.model import load
 
         path = os.fspath(wanted)
-        loaded: EmbeddingModel = load(Path(path) if isinstance(wanted, os.PathLike) else path, offline=self._offline)
+        loaded: EmbeddingModel = load(
+            Path(path) if isinstance(wanted, os.PathLike) else path, offline=self._offline, progress=self._downloading
+        )
         return loaded
 
 

@@ -1,6 +1,6 @@
 """Which model made which vectors. Vectors of different spaces never meet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from vitseek.errors import GalleryMismatchError
 from vitseek.preprocess.image import ImagePreprocessing, ImageSource
+
+Downloading = Callable[[str, int, int | None], None]
+"""Called with file name, bytes so far and bytes in all while weights are downloaded."""
 
 
 class SpaceKey(NamedTuple):
@@ -91,7 +94,9 @@ def mismatch(gallery: Path, spaces: Sequence[Space], query: SpaceKey) -> Gallery
     )
 
 
-def load_model(space: Space, gallery: Path, *, offline: bool | None = None) -> EmbeddingModel:
+def load_model(
+    space: Space, gallery: Path, *, offline: bool | None = None, downloading: Downloading | None = None
+) -> EmbeddingModel:
     """The model that made a space's vectors, checked against the recorded weights and preprocessing.
 
     Raises
@@ -107,7 +112,9 @@ def load_model(space: Space, gallery: Path, *, offline: bool | None = None) -> E
         )
     from vitseek.engines.model import load
 
-    model: EmbeddingModel = load(space.source, preprocess=space.policy, pooling=space.key.pooling, offline=offline)
+    model: EmbeddingModel = load(
+        space.source, preprocess=space.policy, pooling=space.key.pooling, offline=offline, progress=downloading
+    )
     if key_of(model) != space.key:
         raise GalleryMismatchError(
             f"the model {space.source!r} is no longer the one that made the vectors of gallery {gallery.name!r}: "

@@ -94,7 +94,7 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             if sys.platform == "darwin":
                 connection.execute("PRAGMA fullfsync = ON")  # there fsync alone leaves data in the drive's cache
-            connection.execute("PRAGMA cache_size = -4096")  # KiB, for each thread; the system caches the file as well
+            connection.execute("PRAGMA cache_size = -1024")  # KiB a thread; the system caches the file too
         except BaseException:
             connection.close()
             raise
