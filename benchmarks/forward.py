@@ -106,6 +106,18 @@ def compare(config: ViTConfig, *, side_px: int, batches: list[int], threads: int
             print(line)
 
 
+def operations(config: ViTConfig, side_px: int) -> tuple[float, float]:
+    """Return the GFLOP of one image for all tokens, and for the class token alone."""
+    width, hidden = config.embed_dim, config.mlp_dim
+    patches = (side_px // config.patch_size) ** 2
+    tokens = config.num_prefix_tokens + patches
+    feed_forward = (3 if config.mlp_layer == "swiglu" else 2) * width * hidden
+    block = 2 * tokens * (4 * width**2 + feed_forward) + 4 * tokens**2 * width
+    everything = 2 * patches * 3 * config.patch_size**2 * width + config.depth * block
+    keys_and_values = 2 * tokens * 2 * width**2  # the rest of the last block, for one token, does not count
+    return everything / 1e9, (everything - block + keys_and_values) / 1e9
+
+
 def matrix_products(config: ViTConfig, *, threads: int) -> None:
     """Print the speed of the engine's matrix products, for both layouts of the weight."""
     rng = np.random.default_rng(0)
@@ -148,6 +160,8 @@ def main() -> None:
     if options.gemm:
         matrix_products(config, threads=options.threads)
         return
+    everything, class_token = operations(config, options.side)
+    print(f"an image takes {everything:.1f} GFLOP for all tokens, {class_token:.1f} for the class token alone")
     rounds = options.rounds or (3 if options.quick else 15)
     compare(config, side_px=options.side, batches=options.batches, threads=options.threads, rounds=rounds)
 
