@@ -57,10 +57,22 @@ def test_a_folder_says_everything(model: Model, folder: Path) -> None:
 
 
 def test_a_space_tells_models_policies_and_poolings_apart(folder: Path, model: Model) -> None:
-    others = [vitseek.load(folder, pooling="cls"), vitseek.load(folder, preprocess="short-side")]
-    assert len({model.space(), *(other.space() for other in others)}) == 3
+    others = [
+        vitseek.load(folder, pooling="cls"),
+        vitseek.load(folder, preprocess="short-side"),
+        vitseek.load(folder, pos_resize="bicubic-antialias"),
+    ]
+    assert len({model.space(), *(other.space() for other in others)}) == 4
     assert model.space().dim == 42
     assert others[1].space().preprocessing == PREPROCESSING.with_policy("short-side").key()
+
+
+def test_dinov2_of_a_new_size_is_used_at_224_px_though_trained_at_518(tmp_path: Path, rng: np.random.Generator) -> None:
+    config = ViTConfig(embed_dim=64, depth=1, num_heads=1, patch_size=14, img_size=(518, 518), layer_scale=True)
+    save_file(random_params(config, rng, np.float32), tmp_path / "own.safetensors")
+    loaded = vitseek.load(tmp_path / "own.safetensors")
+    assert loaded.preprocessing.size_px == 224
+    assert any("224 px" in said for said in loaded.notes)
 
 
 def test_features_are_those_of_the_plain_pass(model: Model, params: dict[str, np.ndarray], photos: Path) -> None:

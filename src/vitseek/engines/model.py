@@ -26,6 +26,8 @@ from vitseek.weights.loader import LoadedWeights, load_weights
 Array = NDArray[np.float32]
 
 ENGINES = ("numpy",)
+# DINOv2 ends its training at 518 px and publishes features, and its processor's settings, for 224 (Oquab et al., 2023).
+DINOV2_PATCH_PX, DINOV2_TRAINED_PX, DINOV2_USED_PX = 14, 518, 224
 RESIZE_RATIO = 256 / 224  # the usual margin around the centre crop, where nothing else is known
 
 
@@ -94,7 +96,10 @@ class Model:
 
     def space(self) -> SpaceKey:
         """Return what makes this model's vectors comparable with others."""
-        return SpaceKey(self.name, self.weights_sha256, self.preprocessing.key(), self.pooling, self.embed_dim)
+        prepared = self.preprocessing.key()
+        if self.config.pos_resize != "bicubic":  # the same weights give other features where the grid is resized
+            prepared += f",positions={self.config.pos_resize}"
+        return SpaceKey(self.name, self.weights_sha256, prepared, self.pooling, self.embed_dim)
 
     def preprocess(self, source: ImageSource, *, report: Callable[[str], None] | None = None) -> Array:
         """Turn a picture into normalised pixels, shape (3, height, width)."""
@@ -261,6 +266,8 @@ def _preprocessing_of(loaded: LoadedWeights, file: Path) -> tuple[ImagePreproces
         if found and len({row.preprocessing for row in found}) == 1:
             return found[0].preprocessing, [f"pictures are prepared as for {found[0].name}, going by {why}"]
     size = min(loaded.config.img_size)
+    if size == DINOV2_TRAINED_PX and loaded.config.patch_size == DINOV2_PATCH_PX:
+        size = DINOV2_USED_PX
     usual = ImagePreprocessing(
         size_px=size, resize_px=round(size * RESIZE_RATIO), patch_size_px=loaded.config.patch_size
     )
