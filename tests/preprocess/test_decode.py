@@ -331,6 +331,12 @@ def test_warnings_of_pillow_are_heard_again_after_decoding() -> None:
         Image._decompression_bomb_check((100_000, 1000))
 
 
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 31])
+def test_a_text_of_any_length_is_called_text(length: int) -> None:
+    with pytest.raises(UnreadableImageError, match="it is not an image but text"):
+        decode(b"Dear diary, this is no photograph"[:length])
+
+
 def test_a_missing_file_a_folder_and_a_null_character_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match="no such file"):
         decode(tmp_path / "none.jpg")

@@ -63,10 +63,11 @@ IMAGE_SUFFIXES = frozenset(s for row in (*FORMATS, TGA) for s in row.suffixes) |
 def candidates(prefix: bytes, suffix: str) -> list[tuple[str, Factory]]:
     """Decoders that accept a file's first bytes, most likely first, each with the name of its format."""
     found: list[tuple[str, Factory]] = []
+    padded = prefix.ljust(SNIFF_BYTES, b"\0")  # some plug-ins fail on a file of three bytes instead of refusing it
     for row in (*FORMATS, TGA) if suffix in TGA.suffixes else FORMATS:
         import_module(row.module)
         factory, accepts = Image.OPEN[row.name]
-        verdict = accepts is None or accepts(prefix)
+        verdict = accepts is None or accepts(padded)
         if verdict is True:  # a string says why the plug-in cannot work here, such as "not compiled in"
             found.append((row.name, factory))
             if row.name in ("JPEG", "PNG"):
