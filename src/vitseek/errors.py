@@ -210,7 +210,7 @@ class TrainingError(VitseekError):
     """A training run that cannot start or go on."""
 
 
-class TrainingInterrupted(TrainingError):  # noqa: N818  # it is news, not a fault
+class TrainingInterrupted(TrainingError):  # it is news, not a fault
     """A training run that was asked to stop (Ctrl-C, SIGTERM) and left a checkpoint to go on from."""
 
     exit_status = 130
