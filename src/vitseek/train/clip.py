@@ -10,7 +10,11 @@ Command:
 
 ``captions.csv`` has the columns ``image,caption``, one or several rows an image. The tokenizer's merges are learned
 from the training captions, or read with ``--merges``. A start from pretrained image features is worth much: the paper
-used 400 million pairs. Cost and result: see docs/training.md.
+used 400 million pairs.
+
+Cost and result: ViT-Ti at 96 px on 900 photos with 4,500 captions (Flickr8k), 12 epochs: about 25 minutes on two busy
+CPU cores; recall@10 on 100 held-out photos 0.46 from image to text and 0.47 from text to image (by chance 0.10).
+docs/training.md has the command.
 """
 
 import math

