@@ -9,8 +9,8 @@ Command:
     vitseek train deit --data photos/train --validation photos/validation --teacher runs/finetune --model tiny
 
 The teacher is any checkpoint with a head of the same classes: a run's folder, a file, or a name of `vitseek models`.
-Cost and result: 6 blocks of width 96 at 48 px on 900 photos of 10 classes (Corel), taught by a ViT-Ti with a new head, 10
-epochs: 88 s of one busy CPU core; 0.60 of 100 held-out photos right. docs/training.md has the command.
+Cost and result: 6 blocks of width 96 at 48 px on 900 photos of 10 classes (Corel), taught by a ViT-Ti with a new head,
+10 epochs: 88 s of one busy CPU core; 0.60 of 100 held-out photos right. docs/training.md has the command.
 """
 
 import dataclasses
