@@ -19,6 +19,7 @@ BENCHMARKS = {
     "forward": "the NumPy engine against PyTorch",
     "indexing": "what indexing adds to the forward pass",
     "memory": "peak memory against the size of the gallery",
+    "kill": "what kill -9 during indexing loses",
     "search_latency": "exact search against matrix @ query",
     "cold_start": "vitseek search from the shell to the answer",
     "retrieval": "accuracy and mean average precision on real photos",

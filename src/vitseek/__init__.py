@@ -11,12 +11,13 @@ for match in gallery.search("cat.jpg", k=10):
 
 from typing import TYPE_CHECKING, Any
 
+from vitseek.version import __version__
+
 if TYPE_CHECKING:
     from vitseek.engines.model import Model as Model
     from vitseek.engines.model import load as load
     from vitseek.gallery.gallery import Gallery as Gallery
 
-__version__ = "0.1.0"
 __all__ = ["Gallery", "Model", "__version__", "load"]
 
 _HOME = {

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-import vitseek
 from vitseek.cli.common import printable
 from vitseek.errors import VitseekError
+from vitseek.version import __version__
 
 COMMANDS = (
     "index", "search", "serve", "demo", "status", "remove", "features", "train", "embed", "export", "verify", "models",
@@ -25,7 +25,7 @@ _debug = False
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vitseek {vitseek.__version__}")
+        typer.echo(f"vitseek {__version__}")
         raise typer.Exit
 
 

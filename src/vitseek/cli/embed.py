@@ -13,7 +13,16 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitseek.cli.common import JsonOption, ModelOption, OfflineOption, note, print_json, progress_bar, warn
+from vitseek.cli.common import (
+    JsonOption,
+    ModelOption,
+    OfflineOption,
+    download_bar,
+    note,
+    print_json,
+    progress_bar,
+    warn,
+)
 from vitseek.errors import GalleryEmptyError, ImageError, StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -86,9 +95,14 @@ def embed(
     files, skipped = _listed(images)
     if not files:
         raise GalleryEmptyError(f"no pictures in {_named(images)}{_because(skipped)}")
-    loaded = load(
-        model or zoo.DEFAULT_MODEL, preprocess=preprocess, pooling=pooling, offline=offline or None, progress=None
-    )
+    with download_bar() as progress:
+        loaded = load(
+            model or zoo.DEFAULT_MODEL,
+            preprocess=preprocess,
+            pooling=pooling,
+            offline=offline or None,
+            progress=progress,
+        )
     with _scratch(output, wanted=tokens) as scratch:
         harvest = _embedded(loaded, files, batch_size, scratch, skipped)
         if harvest.paths:

@@ -1,15 +1,12 @@
 """`vitseek models`: the zoo, and fetching a model of it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitseek.cli.common import JsonOption, OfflineOption, note, print_json, stderr, stdout
+from vitseek.cli.common import JsonOption, OfflineOption, download_bar, note, print_json, stdout
 
 if TYPE_CHECKING:
-    from vitseek.weights.transfer import Progress
     from vitseek.zoo import ZooRow
 
 app = typer.Typer(
@@ -76,7 +73,7 @@ def pull(
     from vitseek.zoo import HubSource, find
 
     row = find(name)
-    with _download_bar() as progress:
+    with download_bar() as progress:
         path = obtain(row.source, offline=offline or None, progress=progress)
     sha256 = file_sha256(path)
     if as_json:
@@ -124,26 +121,3 @@ def _facts(row: "ZooRow", state: str) -> dict[str, Any]:
         **hub,
         "state": state,
     }
-
-
-@contextmanager
-def _download_bar() -> "Iterator[Progress]":
-    """A bar on stderr with bytes, rate and time left; silent when stderr is no terminal."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = stderr()
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("")
-
-        def show(name: str, done: int, total: int | None) -> None:
-            bar.update(task, description=name, completed=done, total=total)
-
-        yield show

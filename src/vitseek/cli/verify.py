@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 from typer.core import TyperCommand
 
-from vitseek.cli.common import JsonOption, OfflineOption, note, print_json, stdout
+from vitseek.cli.common import JsonOption, OfflineOption, download_bar, note, print_json, stdout
 from vitseek.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def verify(
         )
     given: dict[str, Any] = {"model": model, "weights": weights} if model is not None else {"model": weights}
     given["offline"] = offline or None
-    loaded = load(**given, preprocess=preprocess, pooling=pooling, pos_resize=pos_resize)
+    with download_bar() as progress:
+        loaded = load(**given, preprocess=preprocess, pooling=pooling, pos_resize=pos_resize, progress=progress)
     wanted = read_reference(reference, array=array, images=len(images), width=loaded.embed_dim)
     differences = compare(loaded.embed(images), wanted)
     passed = all(difference.within(tolerance) for difference in differences)

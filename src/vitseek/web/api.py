@@ -12,8 +12,8 @@ from ninja import File, Form, NinjaAPI, Schema, UploadedFile
 from ninja.errors import HttpError, ValidationError
 from pydantic import Field
 
-import vitseek
 from vitseek.errors import VitseekError
+from vitseek.version import __version__
 from vitseek.web.answers import json_problem
 from vitseek.web.finder import Card, find
 from vitseek.web.params import DEFAULT_K, ID_LIMIT, K_LIMIT, WHERE_LENGTH, SearchParams
@@ -98,7 +98,7 @@ class SearchForm(Schema):
 
 api = NinjaAPI(
     title="vitseek",
-    version=vitseek.__version__,
+    version=__version__,
     description="Search a gallery of images by example.",
     urls_namespace="api",
     docs_url=None,

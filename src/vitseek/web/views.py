@@ -19,10 +19,10 @@ from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
-import vitseek
 from vitseek.errors import VitseekError
 from vitseek.gallery.records import ImageRecord
 from vitseek.preprocess.formats import SNIFF_BYTES
+from vitseek.version import __version__
 from vitseek.web.answers import page_response, problem_response
 from vitseek.web.finder import Card, find, samples
 from vitseek.web.params import K_CHOICES, SearchParams, image_id
@@ -203,7 +203,7 @@ def health(request: HttpRequest) -> JsonResponse:
     """Whether the server and its index answer, for scripts that start it."""
     site = site_of(request)
     try:
-        answer = JsonResponse({"status": "ok", "images": site.status().images, "version": vitseek.__version__})
+        answer = JsonResponse({"status": "ok", "images": site.status().images, "version": __version__})
     except VitseekError as error:
         answer = JsonResponse({"status": "error", "error": str(error)}, status=503)
     answer.headers["Cache-Control"] = "no-store"

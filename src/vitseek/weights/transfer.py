@@ -19,8 +19,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-import vitseek
 from vitseek.errors import ChecksumError, DownloadError
+from vitseek.version import __version__
 from vitseek.weights.sources import git_blob_sha1
 
 Result = TypeVar("Result")
@@ -65,7 +65,7 @@ def session() -> Iterator[httpx.Client]:
 
     read_s = float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or READ_TIMEOUT_S)
     timeout = httpx.Timeout(read_s, connect=CONNECT_TIMEOUT_S)
-    headers = {"user-agent": f"vitseek/{vitseek.__version__}", "accept-encoding": "identity"}
+    headers = {"user-agent": f"vitseek/{__version__}", "accept-encoding": "identity"}
     if not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN and (token := get_token()):
         headers["authorization"] = f"Bearer {token}"  # httpx drops it when a redirect leaves the hub
     with httpx.Client(headers=headers, timeout=timeout, follow_redirects=False) as client:

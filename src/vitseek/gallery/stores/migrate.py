@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-import vitseek
 from vitseek.errors import GalleryCorruptError, GalleryVersionError
+from vitseek.version import __version__
 
 APPLICATION_ID = 0x76697473  # "vits", in the header of every index: another program's database is not taken for one
 
@@ -41,7 +41,7 @@ def migrate(connection: sqlite3.Connection, file: Path) -> list[int]:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {number}")
                 connection.execute(
-                    "INSERT OR REPLACE INTO meta (key, value) VALUES ('vitseek_version', ?)", (vitseek.__version__,)
+                    "INSERT OR REPLACE INTO meta (key, value) VALUES ('vitseek_version', ?)", (__version__,)
                 )
                 applied.append(number)
             connection.execute("COMMIT")
@@ -65,7 +65,7 @@ def check_version(connection: sqlite3.Connection, file: Path) -> int:
         row = connection.execute("SELECT value FROM meta WHERE key = 'vitseek_version'").fetchone()
         raise GalleryVersionError(
             f"{file} was written by vitseek {row[0] if row else '(unknown)'} (schema {found}); this is vitseek "
-            f"{vitseek.__version__} (schema {SCHEMA}), which is older. Upgrade: pip install --upgrade vitseek"
+            f"{__version__} (schema {SCHEMA}), which is older. Upgrade: pip install --upgrade vitseek"
         )
     return found
 

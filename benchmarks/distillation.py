@@ -1,0 +1,100 @@
+"""How near a student came to its teacher: retrieval at several sizes, features picture by picture, and weights.
+
+    python -m benchmarks.distillation --teacher FILE [--student NAME|FILE] [--data DIR] [--sizes 160 192 224] [--quick]
+
+Retrieval is that of benchmarks.retrieval (5-NN accuracy, mAP). "Cosine of features" compares student and teacher on the
+same pixels of the native size of the student, features centred on the teacher's mean: 1 is a perfect copy. "Cosine of
+weights" is that of the matrices of the same name: 1 would be the teacher's own weights, 0 is what two models that were
+trained apart have. It does not see that hidden units may be the same in another order.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+import vitseek
+from benchmarks.report import machine, print_table
+from benchmarks.retrieval import BATCH, Measurement
+from vitseek.weights.hub import obtain
+from vitseek.weights.loader import load_weights
+from vitseek.zoo import DEFAULT_MODEL, find
+
+
+def at_size(model: vitseek.Model, size_px: int) -> None:
+    """Let a model see pictures of another size, with the margin around the crop in the same proportion."""
+    known = model.preprocessing
+    resize_px = round(size_px * known.resize_px / known.size_px)
+    model.preprocessing = dataclasses.replace(known, size_px=size_px, resize_px=resize_px)
+
+
+def centred_cosines(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """(n, D) and (n, D) -> (n,)."""
+    mean = teacher.mean(axis=0)
+    ours, theirs = student - mean, teacher - mean
+    products = (ours * theirs).sum(axis=1)
+    return products / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+
+
+def matrix_cosines(student: str, teacher: str) -> list[dict[str, str]]:
+    """A row a kind of matrix: the smallest and largest cosine over the blocks."""
+    ours, theirs = (load_weights(_file(name)).params for name in (student, teacher))
+    kinds: dict[str, list[float]] = {}
+    for name in ours:
+        if (
+            name in theirs
+            and name.endswith("weight")
+            and ours[name].ndim > 1
+            and ours[name].shape == theirs[name].shape
+        ):
+            a, b = (np.asarray(params[name], np.float64).ravel() for params in (ours, theirs))
+            kind = ".".join(part for part in name.split(".") if not part.isdigit())
+            kinds.setdefault(kind, []).append(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)))
+    return [
+        {"matrices": kind, "number": str(len(values)), "lowest": f"{min(values):.3f}", "highest": f"{max(values):.3f}"}
+        for kind, values in kinds.items()
+    ]
+
+
+def _file(name: str) -> Path:
+    return Path(name) if Path(name).exists() else obtain(find(name).source)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", required=True, metavar="NAME|FILE")
+    parser.add_argument("--student", default=DEFAULT_MODEL, metavar="NAME|FILE")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/clothing"), metavar="DIR")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[160, 192, 224], metavar="PX")
+    parser.add_argument("--quick", action="store_true", help="a few images a class")
+    options = parser.parse_args()
+    if not options.data.is_dir():
+        raise SystemExit(f"error: no folder {options.data}; name one with --data")
+    measurement = Measurement(options.data, quick=options.quick)
+    student, teacher = vitseek.load(options.student), vitseek.load(options.teacher)
+    native_px = student.preprocessing.size_px
+    print(machine())
+
+    rows = []
+    for size_px in options.sizes:
+        for role, model in (("student", student), ("teacher", teacher)):
+            at_size(model, size_px)
+            rows.append(measurement.row(f"{role}, {size_px} px", model))
+    print_table(f"{options.data.name}: {measurement}; centred on the gallery, cosine", rows)
+
+    at_size(student, native_px)
+    teacher.preprocessing = student.preprocessing
+    paths = [path for path, _ in measurement.queries or measurement.gallery]
+    cosines = centred_cosines(student.embed(paths, batch_size=BATCH), teacher.embed(paths, batch_size=BATCH))
+    row = {
+        "pictures": str(len(paths)),
+        "mean": f"{cosines.mean():.3f}",
+        "worst 5 %": f"{np.percentile(cosines, 5):.3f}",
+    }
+    print_table(f"cosine of features, {native_px} px", [row])
+    print_table("cosine of weights", matrix_cosines(options.student, options.teacher))
+
+
+if __name__ == "__main__":
+    main()
