@@ -215,3 +215,9 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path, tiny: Path, rng: np.random.G
     if done.returncode == 0:  # it had got as far as to note its model
         assert report["images"] == 400
         assert report["new"] + report["unchanged"] == 400
+
+
+def test_an_engine_that_does_not_exist_is_refused_before_anything_is_made(vitseek, photos: Path) -> None:
+    said = vitseek("index", photos, "--engine", "abacus", status=2).stderr
+    assert "--engine must be one of numpy, not 'abacus'" in said
+    assert not (photos / ".vitseek").exists()
