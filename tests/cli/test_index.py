@@ -221,3 +221,9 @@ def test_an_engine_that_does_not_exist_is_refused_before_anything_is_made(vitsee
     said = vitseek("index", photos, "--engine", "abacus", status=2).stderr
     assert "--engine must be one of numpy, not 'abacus'" in said
     assert not (photos / ".vitseek").exists()
+
+
+def test_an_empty_folder_does_not_become_the_last_used_gallery(vitseek, indexed: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "it is empty" in vitseek("index", "empty", status=1).stderr
+    assert str(indexed) in vitseek("search", indexed / "red" / "red-0.png", "-k", "1").stderr

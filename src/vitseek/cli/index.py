@@ -234,7 +234,8 @@ def _summarise(report: "IndexReport") -> None:
         ("given a vector", report.filled),
         ("unchanged", report.unchanged),
     )
-    lines = [f"{report.gallery}: {_count(report.images, 'image')} can be searched ({report.space})"]
+    model = f" ({report.space})" if report.space else ""
+    lines = [f"{report.gallery}: {_count(report.images, 'image')} can be searched{model}"]
     facts = [f"{count:,} {word}" for word, count in counts if count]
     if report.duplicates:
         facts.append(f"{report.duplicates:,} of the new are copies of others")

@@ -212,7 +212,8 @@ class Gallery:
             report = indexer.run(scopes, complete=self._folders.is_everything(scopes))
             if indexer.space is not None:
                 report.notes += new_notes + self._write_cache(indexer.space)
-        place.remember(self.path)
+        if report.images:  # a slip, such as indexing an empty folder, must not hide the gallery that is in use
+            place.remember(self.path)
         return report
 
     def _write_cache(self, space: Space) -> list[str]:
