@@ -31,7 +31,7 @@ bench: $(VENV)/.test
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate_cli.py
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) site build dist demo-gallery

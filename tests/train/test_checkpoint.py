@@ -4,6 +4,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,20 +45,26 @@ def test_everything_in_a_checkpoint_comes_back(tmp_path: Path) -> None:
     assert torch.equal(came.optimizer["state"][0]["exp_avg"], wanted.optimizer["state"][0]["exp_avg"])
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 4 KiB: writing fails as on a full disk, for root too."""
+    """No file may grow beyond 4 KiB: writing fails as on a full disk, for root too.
+
+    Around the one call only: the limit holds for the whole process, and so for the file that pytest prints to.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_without_disk_the_message_names_the_last_good_checkpoint_which_stays(tmp_path: Path, small_files: None) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+def test_without_disk_the_message_names_the_last_good_checkpoint_which_stays(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / LAST, _checkpoint(11))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    with pytest.raises(TrainingError, match=r"no disk left in .*The one before it is kept: .*last.pt. Make room"):
+    with (
+        pytest.raises(TrainingError, match=r"no disk left in .*The one before it is kept: .*last.pt. Make room"),
+        small_files(),
+    ):
         checkpoints.save(tmp_path / LAST, _checkpoint(13, width=997))
     assert checkpoints.load(tmp_path).step == 11
     assert [path.name for path in tmp_path.iterdir()] == [LAST]
