@@ -1,5 +1,6 @@
 """Fixtures that several rooms share."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,11 @@ import pytest
 from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_configure() -> None:
+    # A shell's background job starts with Ctrl-C ignored and hands that down; tests of Ctrl-C need Python's own handler.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
