@@ -11,7 +11,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_configure() -> None:
-    # A shell's background job starts with Ctrl-C ignored and hands that down; tests of Ctrl-C need Python's own handler.
+    # A shell's background job starts with Ctrl-C ignored and hands that down; its tests need Python's own handler.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
