@@ -17,24 +17,24 @@ import numpy as np
 import vitseek
 from benchmarks.report import machine, print_table
 from benchmarks.retrieval import BATCH, Measurement
+from vitseek.preprocess.image import ImagePreprocessing
 from vitseek.weights.hub import obtain
 from vitseek.weights.loader import load_weights
 from vitseek.zoo import DEFAULT_MODEL, find
 
 
-def at_size(model: vitseek.Model, size_px: int) -> None:
-    """Let a model see pictures of another size, with the margin around the crop in the same proportion."""
-    known = model.preprocessing
-    resize_px = round(size_px * known.resize_px / known.size_px)
-    model.preprocessing = dataclasses.replace(known, size_px=size_px, resize_px=resize_px)
+def at_size(known: ImagePreprocessing, size_px: int) -> ImagePreprocessing:
+    """The preprocessing for pictures of another size, with the margin around the crop in the same proportion."""
+    return dataclasses.replace(known, size_px=size_px, resize_px=round(size_px * known.resize_px / known.size_px))
 
 
 def centred_cosines(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
     """(n, D) and (n, D) -> (n,)."""
     mean = teacher.mean(axis=0)
     ours, theirs = student - mean, teacher - mean
-    products = (ours * theirs).sum(axis=1)
-    return products / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    cosines: np.ndarray = (ours * theirs).sum(axis=1) / lengths
+    return cosines
 
 
 def matrix_cosines(student: str, teacher: str) -> list[dict[str, str]]:
@@ -73,18 +73,17 @@ def main() -> None:
         raise SystemExit(f"error: no folder {options.data}; name one with --data")
     measurement = Measurement(options.data, quick=options.quick)
     student, teacher = vitseek.load(options.student), vitseek.load(options.teacher)
-    native_px = student.preprocessing.size_px
+    known = student.preprocessing, teacher.preprocessing
     print(machine())
 
     rows = []
     for size_px in options.sizes:
-        for role, model in (("student", student), ("teacher", teacher)):
-            at_size(model, size_px)
+        for role, model, native in zip(("student", "teacher"), (student, teacher), known, strict=True):
+            model.preprocessing = at_size(native, size_px)
             rows.append(measurement.row(f"{role}, {size_px} px", model))
     print_table(f"{options.data.name}: {measurement}; centred on the gallery, cosine", rows)
 
-    at_size(student, native_px)
-    teacher.preprocessing = student.preprocessing
+    student.preprocessing = teacher.preprocessing = known[0]
     paths = [path for path, _ in measurement.queries or measurement.gallery]
     cosines = centred_cosines(student.embed(paths, batch_size=BATCH), teacher.embed(paths, batch_size=BATCH))
     row = {
@@ -92,7 +91,7 @@ def main() -> None:
         "mean": f"{cosines.mean():.3f}",
         "worst 5 %": f"{np.percentile(cosines, 5):.3f}",
     }
-    print_table(f"cosine of features, {native_px} px", [row])
+    print_table(f"cosine of features, {known[0].size_px} px", [row])
     print_table("cosine of weights", matrix_cosines(options.student, options.teacher))
 
 
