@@ -68,7 +68,7 @@ def test_processes_end_with_equal_weights(pictures: Path, tmp_path: Path) -> Non
     # Mixup draws other pairs on every process, so only averaged gradients can keep the weights equal.
     script = tmp_path / "check.py"
     script.write_text(
-        "import sys, torch\n"
+        "import os, sys, torch\n"
         "from pathlib import Path\n"
         "from vitseek.train.run import build, options_for\n"
         "from vitseek.train.loop import fit\n"
@@ -84,6 +84,7 @@ def test_processes_end_with_equal_weights(pictures: Path, tmp_path: Path) -> Non
         "assert team.size == 2 and torch.equal(every[0], every[1]), every\n"
         "print('equal', team.rank, flush=True)\n"
         "team.leave()\n"
+        "os._exit(0)\n"  # as the command does: see vitseek.cli.train
     )
     head = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

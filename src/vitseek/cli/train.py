@@ -6,6 +6,8 @@ is run.
 
 import dataclasses
 import inspect
+import os
+import sys
 import time
 import types
 import typing
@@ -146,14 +148,18 @@ def _train(recipe: str, given: dict[str, Any], smoke: bool, resume: bool, as_jso
         "scores": outcome.scores,
         "pictures": [str(path) for path in outcome.pictures],
     }
-    if not outcome.leads:
-        return
-    if as_json:
+    if outcome.leads and as_json:
         print_json(facts)
-        return
-    note(f"curves: {', '.join(facts['pictures'])}")
-    note(f"checkpoint: {outcome.checkpoint}")
-    note(f"export it: vitseek export {outcome.checkpoint} -o model.safetensors")
+    elif outcome.leads:
+        note(f"curves: {', '.join(facts['pictures'])}")
+        note(f"checkpoint: {outcome.checkpoint}")
+        note(f"export it: vitseek export {outcome.checkpoint} -o model.safetensors")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Everything is written. Now and then gloo's threads outlive the interpreter and abort the process ("terminate
+        # called without an active exception"), and torchrun would call the finished run a failure.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 for _recipe, (_kind, _text) in RECIPES.items():

@@ -96,7 +96,8 @@ class Team:
         self.accelerator.wait_for_everyone()
 
     def leave(self) -> None:
-        """Part with the other processes; without it, a program may end in an abort of the backend's threads."""
+        """Part with the other processes, when all have come this far."""
+        self.wait()
         self.accelerator.end_training()
 
     def __repr__(self) -> str:
