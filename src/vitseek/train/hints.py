@@ -53,19 +53,21 @@ class Spread(nn.Module):
     @torch.no_grad()
     def follow(self, answers: Answers, team: Team) -> None:
         """Move towards the statistics of a batch, on all processes alike; the first batch is taken as it is."""
-        groups = [answers.normed[:, :1], answers.normed[:, self.prefix :]]
-        moments = [_moments(tokens) for tokens in groups]
-        found = {"mean": torch.stack([m for m, _ in moments]), "variance": torch.stack([v for _, v in moments])}
+        states = {"final": [answers.normed[:, :1], answers.normed[:, self.prefix :]]}
         if (hidden := answers.hidden) is not None:
             steps = list(itertools.pairwise([hidden.embedded, *hidden.blocks]))
             halves = list(zip(steps, hidden.attended, strict=True))
-            found["embedded"] = _variances([hidden.embedded])
-            found["attended"] = _variances([attended - before for (before, _), attended in halves])
-            found["thought"] = _variances([after - attended for (_, after), attended in halves])
-            found["blocks"] = _variances(hidden.blocks)
+            states["embedded"] = [hidden.embedded]
+            states["attended"] = [attended - before for (before, _), attended in halves]
+            states["thought"] = [after - attended for (_, after), attended in halves]
+            states["blocks"] = hidden.blocks
         share = FOLLOW if float(self.known) else 1.0
-        for name, value in found.items():
-            getattr(self, name).lerp_(team.mean(value), share)
+        for name, tokens in states.items():
+            mean, square = team.mean(torch.stack([_moments(each) for each in tokens], dim=1))
+            variance = (square - mean.square()).clamp_min(0.0)
+            if name == "final":
+                self.mean.lerp_(mean, share)
+            (self.variance if name == "final" else getattr(self, name)).lerp_(variance, share)
         self.known.fill_(1.0)
 
 
@@ -160,12 +162,7 @@ def _smooth(difference: Tensor) -> Tensor:
     return functional.smooth_l1_loss(difference, torch.zeros_like(difference), beta=BETA)
 
 
-def _moments(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel over images and tokens; by products, which are fast on every device."""
+def _moments(tokens: Tensor) -> Tensor:
+    """Mean and mean square of each channel over images and tokens, (2, D): these average over processes."""
     rows = tokens.float().flatten(0, 1)
-    mean = rows.mean(dim=0)
-    return mean, (rows.square().mean(dim=0) - mean.square()).clamp_min(0.0)
-
-
-def _variances(states: list[Tensor]) -> Tensor:
-    return torch.stack([_moments(state)[1] for state in states])
+    return torch.stack([rows.mean(dim=0), rows.square().mean(dim=0)])
