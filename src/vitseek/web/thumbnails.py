@@ -67,12 +67,13 @@ class Thumbnails:
         path = self._folder / name[:2] / name
         if (data := _read(path)) is not None:
             return data, True
-        with self._one_at_a_time(name), self._admission.enter():
-            if (data := _read(path)) is not None:  # another request made it meanwhile
-                return data, True
-            data = self._make(record, kind)
-        with suppress(OSError):  # a full or read-only disk: the page works, only slower
-            self._keep(path, data)
+        with self._one_at_a_time(name):
+            with self._admission.enter():
+                if (data := _read(path)) is not None:  # another request made it meanwhile
+                    return data, True
+                data = self._make(record, kind)
+            with suppress(OSError):  # a full or read-only disk: the page works, only slower
+                self._keep(path, data)  # before the next one looks
         return data, True
 
     def _make(self, record: ImageRecord, kind: str) -> bytes:
