@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+
+
+class SpaceKey(NamedTuple):
+    """What makes vectors comparable: models whose keys are equal give the same vector for the same picture."""
+
+    model: str
+    weights_sha256: str
+    preprocessing: str
+    pooling: str
+    dim: int
 
 
 class Embedder(Protocol):

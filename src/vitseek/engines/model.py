@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vitseek import zoo
+from vitseek.engines.base import SpaceKey
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, ShapeError, UnknownModelError
@@ -29,16 +30,6 @@ ENGINES = ("numpy",)
 # DINOv2 ends its training at 518 px and publishes features, and its processor's settings, for 224 (Oquab et al., 2023).
 DINOV2_PATCH_PX, DINOV2_TRAINED_PX, DINOV2_USED_PX = 14, 518, 224
 RESIZE_RATIO = 256 / 224  # the usual margin around the centre crop, where nothing else is known
-
-
-class SpaceKey(NamedTuple):
-    """What makes vectors comparable: models whose keys are equal give the same vector for the same picture."""
-
-    model: str
-    weights_sha256: str
-    preprocessing: str
-    pooling: str
-    dim: int
 
 
 class Model:

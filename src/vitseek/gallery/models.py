@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vitseek.errors import GalleryEmptyError, GalleryMismatchError
-from vitseek.gallery.spaces import Downloading, EmbeddingModel, Space, SpaceKey, describe, key_of, load_model, mismatch
+from vitseek.gallery.spaces import Downloading, EmbeddingModel, Space, SpaceKey, describe, load_model, mismatch
 from vitseek.gallery.stores.catalog import Catalog
 
 ModelLike = EmbeddingModel | str | os.PathLike[str]
@@ -56,9 +56,9 @@ class Models:
         if self._given is not None:
             with self._mutex:
                 self._given = model = self.load(self._given)
-                space = next((space for space in spaces if space.key == key_of(model)), None)
+                space = next((space for space in spaces if space.key == model.space()), None)
                 if space is None:
-                    raise mismatch(self._gallery, spaces, key_of(model))
+                    raise mismatch(self._gallery, spaces, model.space())
                 self._loaded[space.id] = model
                 return space
         return self._catalog.default_space() or spaces[0]
@@ -92,7 +92,7 @@ class Models:
             wanted = DEFAULT_MODEL
         with self._mutex:
             model = self.load(wanted)
-            key = key_of(model)
+            key = model.space()
             space = next((space for space in self._catalog.spaces() if space.key == key), None)
             if space is None:
                 space = self._catalog.add_space(

@@ -3,26 +3,17 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitseek.engines.base import SpaceKey as SpaceKey
 from vitseek.errors import GalleryMismatchError
 from vitseek.preprocess.image import ImagePreprocessing, ImageSource
 
 Downloading = Callable[[str, int, int | None], None]
 """Called with file name, bytes so far and bytes in all while weights are downloaded."""
-
-
-class SpaceKey(NamedTuple):
-    """What makes vectors comparable: all of it equal, or they are not."""
-
-    model: str
-    weights_sha256: str
-    preprocessing: str
-    pooling: str
-    dim: int
 
 
 class EmbeddingModel(Protocol):
@@ -34,7 +25,7 @@ class EmbeddingModel(Protocol):
     def preprocessing(self) -> ImagePreprocessing: ...
     def embed(self, images: Sequence[ImageSource]) -> NDArray[np.float32]: ...
     def embed_pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]: ...
-    def space(self) -> Any: ...
+    def space(self) -> SpaceKey: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +41,6 @@ class Space:
     source: str | None
     policy: str | None
     epoch: int
-
-
-def key_of(model: EmbeddingModel) -> SpaceKey:
-    """The space in which a model's vectors live."""
-    space = model.space()
-    return SpaceKey(space.model, space.weights_sha256, space.preprocessing, space.pooling, space.dim)
 
 
 def free_name(key: SpaceKey, taken: Sequence[str]) -> str:
@@ -115,15 +100,15 @@ def load_model(
     model: EmbeddingModel = load(
         space.source, preprocess=space.policy, pooling=space.key.pooling, offline=offline, progress=downloading
     )
-    if key_of(model) != space.key:
+    if model.space() != space.key:
         raise GalleryMismatchError(
             f"the model {space.source!r} is no longer the one that made the vectors of gallery {gallery.name!r}: "
-            f"{differences(space.key, key_of(model))}. Put the old weights back, or add the new ones as a second "
+            f"{differences(space.key, model.space())}. Put the old weights back, or add the new ones as a second "
             f"space: vitseek index {gallery} --model {space.source}"
         )
     return model
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = str(value)
     return f"{text[:12]}…" if len(text) > 40 else text or "(none)"
