@@ -2,38 +2,21 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.weights.hub_server import Hub, serve
-from vitseek.cli import app
 from vitseek.weights import transfer
 from vitseek.weights.hub import folder
 from vitseek.zoo import ZOO
 
 
-class Ran(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["vitseek", "models", *map(str, arguments)])
-        status = 0
-        try:
-            app.main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return Ran(status, *capfd.readouterr())
-
-    return call
+def run(run_command):
+    return partial(run_command, "models")
 
 
 @pytest.fixture

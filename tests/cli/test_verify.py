@@ -1,40 +1,23 @@
 """`vitseek verify` as a user calls it, on an archive with the names of the course's `vit-dinov2-base.npz`."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.cli.dinov2_archive import reference_features, shapes, write_archive
-from vitseek.cli import app
 
 SMALL = {"width": 192, "depth": 2}
 FULL = {"width": 768, "depth": 12}
 CROP = ("--preprocess", "center-crop")
 
 
-class Ran(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["vitseek", "verify", *map(str, arguments)])
-        status = 0
-        try:
-            app.main()
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return Ran(status, *capfd.readouterr())
-
-    return call
+def run(run_command):
+    return partial(run_command, "verify")
 
 
 @pytest.fixture(scope="module")
