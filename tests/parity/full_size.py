@@ -16,8 +16,8 @@ from tests.parity import families
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.models.config import VARIANTS, ViTConfig, parameter_shapes
 from vitseek.models.vit import forward_features
+from vitseek.weights.families import NAMINGS
 from vitseek.weights.loader import load_weights
-from vitseek.weights.maps import NAMINGS
 
 Array = NDArray[np.floating]
 

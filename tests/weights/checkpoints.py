@@ -1,4 +1,4 @@
-"""Small checkpoints under foreign names, written out by hand: `weights/maps.py` is tested against these."""
+"""Small checkpoints under foreign names, written out by hand: `weights/families` is tested against these."""
 
 import json
 import struct

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vitseek.weights.maps import NAMINGS
+from vitseek.weights.families import NAMINGS
 from vitseek.zoo import ZOO, HubSource
 
 PAGE = (Path(__file__).parents[2] / "docs" / "weights.md").read_text("utf-8")

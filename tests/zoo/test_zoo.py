@@ -10,7 +10,7 @@ from vitseek.errors import UnknownModelError
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import POOLINGS
 from vitseek.preprocess.image import ImagePreprocessing
-from vitseek.weights.maps import NAMINGS
+from vitseek.weights.families import NAMINGS
 from vitseek.weights.sources import DATA
 from vitseek.zoo import DEFAULT_MODEL, ZOO, Embedded, HubSource, ZooRow, find
 

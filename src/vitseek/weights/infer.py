@@ -7,7 +7,7 @@ from typing import Any
 
 from vitseek.errors import WeightsError
 from vitseek.models.config import ViTConfig
-from vitseek.weights.maps import Naming
+from vitseek.weights.naming import Naming
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -12,12 +12,13 @@ from vitseek.errors import ConfigError, WeightsError, WeightsKeyError
 from vitseek.models.config import ViTConfig, parameter_shapes
 from vitseek.weights.adapt import adapt_positions, canonical_shapes
 from vitseek.weights.arrays import AnyArray, ArrayFile
+from vitseek.weights.description import Sidecar
 from vitseek.weights.difference import listing
 from vitseek.weights.fingerprint import sha256_of
 from vitseek.weights.formats import read_arrays
 from vitseek.weights.infer import infer_config
 from vitseek.weights.rename import Renamed, rename
-from vitseek.weights.sidecar import Sidecar, read_sidecar
+from vitseek.weights.sidecar import read_sidecar
 
 
 @dataclass
@@ -32,7 +33,7 @@ class LoadedWeights:
     preprocessing
         As found beside the file, in the fields of ``ImagePreprocessing``; ``None`` if nothing was found.
     naming
-        Whose names the file uses; one of ``maps.NAMINGS``.
+        Whose names the file uses; one of ``families.NAMINGS``.
     sha256
         Of the file, or of the list of shards.
     notes
@@ -62,7 +63,7 @@ def load_weights(
     config
         What the file must hold; by default a ``config.json`` beside it decides, and without one the shapes.
     naming
-        Whose names the file uses (``maps.NAMINGS``); by default found out.
+        Whose names the file uses (``families.NAMINGS``); by default found out.
 
     Raises
     ------

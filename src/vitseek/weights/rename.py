@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vitseek.errors import UsageError, WeightsKeyError
-from vitseek.weights.maps import NAMINGS, TIMM, TIMM_SWIGLU, Naming, Pattern
+from vitseek.weights.families import NAMINGS
+from vitseek.weights.families.timm import SWIGLU, TIMM
+from vitseek.weights.naming import Naming, Pattern
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -60,7 +62,7 @@ def rename(shapes: Shapes, *, naming: str | None = None, where: str = "the file"
     attempts = [_apply(one, prefix, names) for one in candidates for prefix in one.prefixes]
     best = max(attempts, key=lambda attempt: len(shapes) - len(attempt.extra) - len(attempt.incomplete))
     if not naming and best.naming is TIMM and _is_packed_swiglu(shapes):
-        best = _apply(TIMM_SWIGLU, best.prefix, names)
+        best = _apply(SWIGLU, best.prefix, names)
     if not any(name.startswith("blocks.") for name in best.sources):
         known = "; ".join(f"{one.name} ({one.title})" for one in candidates)
         first = ", ".join(list(shapes)[:SHOWN_KEYS]) or "none at all"

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from vitseek.errors import UnknownModelError
 from vitseek.weights.sources import Embedded, HubSource
 from vitseek.zoo.row import ZooRow
-from vitseek.zoo.rows import EMBEDDED_NAME, rows
+from vitseek.zoo.rows import rows
+from vitseek.zoo.rows.vitseek import NAME as EMBEDDED_NAME
 
 __all__ = ["DEFAULT_MODEL", "ZOO", "Embedded", "HubSource", "ZooRow", "find"]
 

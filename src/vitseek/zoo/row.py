@@ -25,7 +25,7 @@ class ZooRow:
     pooling
         Which features represent an image.
     naming
-        The key table of its file; one of ``weights.maps.NAMINGS``.
+        The key table of its file; one of ``weights.families.NAMINGS``.
     exact_bytes
         Size of the weights file where it is known to the byte.
     paper

@@ -1,0 +1,45 @@
+"""timm's ViT and DeiT, facebookresearch/dino and vitseek's own files: the canonical names."""
+
+from vitseek.weights.family import Family, read_timm
+from vitseek.weights.naming import Naming, Table
+
+BLOCK: Table = {
+    "blocks.#.norm1.*": "blocks.#.norm1.*",
+    "blocks.#.attn.qkv.*": "blocks.#.attn.qkv.*",
+    "blocks.#.attn.proj.*": "blocks.#.attn.proj.*",
+    "blocks.#.ls1.gamma": "blocks.#.ls1.gamma",
+    "blocks.#.norm2.*": "blocks.#.norm2.*",
+    "blocks.#.mlp.fc1.*": "blocks.#.mlp.fc1.*",
+    "blocks.#.mlp.fc2.*": "blocks.#.mlp.fc2.*",
+    "blocks.#.ls2.gamma": "blocks.#.ls2.gamma",
+}
+TABLE: Table = {
+    "cls_token": "cls_token",
+    "dist_token": "dist_token",
+    "reg_token": "reg_token",
+    "pos_embed": "pos_embed",
+    "patch_embed.proj.*": "patch_embed.proj.*",
+    **BLOCK,
+    "blocks.#.mlp.w12.*": "blocks.#.mlp.w12.*",  # vitseek's own files; timm packs them into fc1 (see SWIGLU)
+    "blocks.#.mlp.w3.*": "blocks.#.mlp.w3.*",
+    "norm.*": "norm.*",
+}
+HEADS: Table = {"head.*": "head.*", "head_dist.*": "head_dist.*"}
+
+# facebookresearch/dino uses the same names.
+TIMM = Naming(name="timm", title="timm", table=TABLE, heads=HEADS, pos_resize="bicubic-antialias")
+
+# timm's SwiGLUPacked keeps gate and value in one fc1 of twice the width: DINOv2 giant.
+SWIGLU = Naming(
+    name="timm-swiglu",
+    title="timm with a packed SwiGLU (DINOv2 giant)",
+    table={
+        **{left: right for left, right in TABLE.items() if ".mlp." not in left},
+        "blocks.#.mlp.w12.*": "blocks.#.mlp.fc1.*",
+        "blocks.#.mlp.w3.*": "blocks.#.mlp.fc2.*",
+    },
+    heads=HEADS,
+    pos_resize="bicubic-antialias",
+)
+
+FAMILY = Family(name="ViT", namings=(TIMM, SWIGLU), timm={"vit_": read_timm, "deit_": read_timm})

@@ -1,0 +1,18 @@
+"""The rows of the zoo, one file a family.
+
+Revisions and checksums were collected from public lock files that agree with each other; a row without a checksum
+trusts the hub's own and remembers what it saw first. docs/weights.md says which rows are which.
+"""
+
+from collections.abc import Iterator
+
+from vitseek.zoo.row import ZooRow
+from vitseek.zoo.rows import deit, dino, dinov2, vit, vitseek
+
+FILES = (vitseek, dinov2, dino, vit, deit)  # in this order they are listed
+
+
+def rows() -> Iterator[ZooRow]:
+    """All rows, the embedded model first."""
+    for file in FILES:
+        yield from file.rows()
