@@ -7,11 +7,14 @@
     │   ├── ConfigError         a model or preprocessing description does not hold together
     │   ├── UnknownModelError   no model of that name
     │   ├── FilterSyntaxError   a --where filter does not parse
+    │   ├── QuerySyntaxError    a query such as 'cat.jpg + "at night"' does not parse
     │   └── MissingExtraError   an optional part is not installed
     ├── ImageError
     │   ├── UnreadableImageError
     │   │   └── MissingDecoderError   readable once an extra is installed
-    │   └── ImageTooLargeError
+    │   ├── ImageTooLargeError
+    │   └── AddressError        no picture can be had from an http(s) address
+    │       └── PrivateAddressError     it leads into this machine's own network
     ├── WeightsError
     │   ├── PickledWeightsError
     │   ├── CorruptWeightsError
@@ -68,20 +71,21 @@ class UnknownModelError(UsageError):
     """A model name that is neither in the zoo nor a file nor a folder."""
 
 
-class FilterSyntaxError(UsageError):
-    """A ``--where`` filter that does not parse; the message shows the place with a mark below it.
+class MarkedSyntaxError(UsageError):
+    """Text that does not parse; the message shows the place with a mark below it.
 
-    ``problem``, ``position`` (None when the whole filter is meant) and ``hint`` are for pages that draw it themselves.
+    ``problem``, ``position`` (None when the whole text is meant) and ``hint`` are for pages that draw it themselves.
     """
 
-    SHOWN = 72  # characters of a long filter around the mark
+    SHOWN = 72  # characters of a long text around the mark
+    WHAT = "text"
 
     def __init__(self, problem: str, text: str = "", position: int | None = None, hint: str = "") -> None:
         super().__init__(problem, text, position, hint)  # all in args, so that the error survives pickling
         self.problem, self.text, self.position, self.hint = problem, text, position, hint
 
     def __str__(self) -> str:
-        lines = [f"filter: {self.problem}"]
+        lines = [f"{self.WHAT}: {self.problem}"]
         if self.position is not None and self.text:
             start = max(0, min(self.position - self.SHOWN // 2, len(self.text) - self.SHOWN))
             end = start + self.SHOWN
@@ -90,6 +94,18 @@ class FilterSyntaxError(UsageError):
             width = len(before) + sum(_cells(character) for character in shown[: self.position - start])
             lines += [f"  {before}{''.join(shown)}{after}", f"  {' ' * width}^"]
         return "\n".join([*lines, self.hint] if self.hint else lines)
+
+
+class FilterSyntaxError(MarkedSyntaxError):
+    """A ``--where`` filter that does not parse."""
+
+    WHAT = "filter"
+
+
+class QuerySyntaxError(MarkedSyntaxError):
+    """A query, such as ``cat.jpg + "at night"``, that does not parse or asks for nothing."""
+
+    WHAT = "query"
 
 
 class MissingExtraError(UsageError):
@@ -118,6 +134,14 @@ class MissingDecoderError(UnreadableImageError):
 
 class ImageTooLargeError(ImageError):
     """An image with more pixels than the limit: a decompression bomb, or a limit set too low."""
+
+
+class AddressError(ImageError):
+    """A picture that an http(s) address does not give: not reached, refused, too large, too slow, or no image."""
+
+
+class PrivateAddressError(AddressError):
+    """An address of this machine or its own network, which is not asked unless that was allowed."""
 
 
 class WeightsError(VitseekError):
