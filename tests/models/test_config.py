@@ -34,6 +34,17 @@ def test_derived_sizes_follow_from_the_fields() -> None:
         ("vit_base", {"patch_size": 16, "img_size": (224, 224), "num_classes": 1000}, 86_567_656),
         ("vit_large", {"patch_size": 16, "img_size": (224, 224), "num_classes": 1000}, 304_326_632),
         ("vit_base", {"patch_size": 14, "img_size": (518, 518), "layer_scale": True}, 86_580_480 - 768),
+        # those of transformers' CLIPVisionModelWithProjection (B/32) and SiglipVisionModel (B/16)
+        (
+            "vit_base",
+            {"patch_size": 32, "img_size": (224, 224), "pre_norm": True, "patch_bias": False, "embedding_dim": 512},
+            87_849_216,
+        ),
+        (
+            "vit_base",
+            {"patch_size": 16, "img_size": (224, 224), "class_token": False, "attention_pool": True},
+            92_884_224,
+        ),
         ("vit_giant", {"patch_size": 14, "img_size": (518, 518), "layer_scale": True}, 1_136_480_768 - 1536),
     ],
 )
@@ -60,6 +71,39 @@ def test_swiglu_replaces_the_two_layers_of_the_feed_forward() -> None:
     assert shapes["blocks.1.mlp.w12.weight"] == (26, 21)
     assert shapes["blocks.1.mlp.w3.weight"] == (21, 13)
     assert not any(".fc" in name for name in shapes)
+
+
+def test_a_model_without_class_token_has_positions_for_patches_only() -> None:
+    config = dataclasses.replace(SMALL, class_token=False, attention_pool=True)
+    shapes = parameter_shapes(config)
+    assert config.num_prefix_tokens == 0
+    assert "cls_token" not in shapes
+    assert shapes["pos_embed"] == (1, 35, 21)
+    assert shapes["attn_pool.kv.weight"] == (42, 21)
+    assert shapes["attn_pool.mlp.fc1.weight"] == (84, 21)
+
+
+def test_rotary_positions_need_no_parameters() -> None:
+    shapes = parameter_shapes(dataclasses.replace(SMALL, embed_dim=24, pos_embed="rope"))
+    assert "pos_embed" not in shapes
+
+
+def test_missing_biases_and_rms_norms_leave_weights_alone() -> None:
+    plain = parameter_shapes(SMALL)
+    bare = parameter_shapes(
+        dataclasses.replace(
+            SMALL, norm_layer="rmsnorm", patch_bias=False, qkv_bias=False, proj_bias=False, mlp_bias=False
+        )
+    )
+    assert set(plain) - set(bare) == {name for name in plain if name.endswith(".bias")}
+
+
+def test_clip_adds_its_first_norm_and_the_projection() -> None:
+    clip = dataclasses.replace(SMALL, patch_bias=False, pre_norm=True, embedding_dim=13)
+    names, added = parameter_shapes(SMALL), parameter_shapes(clip)
+    assert set(added) - set(names) == {"norm_pre.weight", "norm_pre.bias", "projection.weight"}
+    assert set(names) - set(added) == {"patch_embed.proj.bias"}
+    assert added["projection.weight"] == (13, 21)
 
 
 def test_head_on_class_token_and_patch_mean_is_twice_as_wide() -> None:
@@ -93,7 +137,18 @@ def test_missing_fields_are_named() -> None:
         ({"depth": 0}, "depth must be a whole number of at least 1"),
         ({"num_classes": -1}, "num_classes must be a whole number of at least 0"),
         ({"embed_dim": 21.0}, "embed_dim must be a whole number"),
-        ({"mlp_layer": "relu"}, "mlp_layer must be one of gelu, swiglu"),
+        ({"mlp_layer": "relu"}, "mlp_layer must be one of gelu, quick-gelu, gelu-tanh, swiglu"),
+        ({"norm_layer": "batchnorm"}, "norm_layer must be one of layernorm, rmsnorm"),
+        ({"layer_scale": 1e-5}, "layer_scale must be true or false"),
+        ({"embedding_dim": -1}, "embedding_dim must be a whole number of at least 0"),
+        ({"class_token": False, "distilled": True}, "distilled .* needs class_token"),
+        ({"class_token": False, "num_classes": 5}, "needs a class token.*use 'patch-mean'"),
+        ({"class_token": False, "embedding_dim": 5}, "this model has neither"),
+        ({"pos_embed": "rope"}, "heads of 7 channels do not divide by 4"),
+        ({"pos_embed": "none", "pos_resize": "bicubic-offset"}, "leave it at 'bicubic'"),
+        ({"rope_theta": 10.0}, "no use with pos_embed 'learned'"),
+        ({"rope_theta": 0.0}, "rope_theta must be positive"),
+        ({"attention_pool": True, "mlp_layer": "swiglu"}, "does not go with it"),
         ({"pos_resize": "bilinear"}, "pos_resize must be one of"),
         ({"norm_eps": 0.0}, "norm_eps must be positive"),
     ],
