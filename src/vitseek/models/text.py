@@ -12,13 +12,30 @@ for Language Image Pre-Training" (Zhai et al., 2023), "BERT" (Devlin et al., 201
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-from vitseek.errors import ConfigError
+import numpy as np
+from numpy.typing import NDArray
+
+from vitseek.errors import ConfigError, ShapeError, UsageError
+from vitseek.nn.activations import gelu, gelu_tanh, quick_gelu, softmax
+from vitseek.nn.attention import split_heads
+from vitseek.nn.layers import layer_norm, linear
+
+Array = NDArray[np.floating]
+Params = Mapping[str, Array]
+Stages = Callable[[str, Array], None]
+Ids = NDArray[np.integer]
 
 TextMlpLayer = Literal["gelu", "quick-gelu", "gelu-tanh"]
 TextPooling = Literal["eos", "largest", "last", "first"]
+TextCleaning = Literal["none", "lower", "canonical"]
+
+ACTIVATIONS: Mapping[TextMlpLayer, Callable[[Array], Array]] = {
+    "gelu": gelu, "quick-gelu": quick_gelu, "gelu-tanh": gelu_tanh,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,12 +76,17 @@ class TextConfig:
         Whether the projection has a bias (SigLIP).
     norm_eps
         Added to the variance in every LayerNorm.
+    bos_token_id
+        Number of the token that a text begins with (CLIP; ``[CLS]`` in BERT); ``None`` for none (SigLIP).
     eos_token_id
         Number of the token that ends a text; ``[SEP]`` in BERT.
     pad_token_id
         Number of the token that fills up a row.
     attend_padding
         Whether padding is read like words, so that every row must have the full length (SigLIP).
+    cleaning
+        What is done to a text before its tokenizer sees it: ``"none"`` (the tokenizer's file says all there is to do),
+        ``"lower"`` (SigLIP 2: lower case), ``"canonical"`` (SigLIP: lower case, no ASCII punctuation, single spaces).
 
     Raises
     ------
@@ -87,9 +109,11 @@ class TextConfig:
     embedding_dim: int = 0
     projection_bias: bool = False
     norm_eps: float = 1e-5
+    bos_token_id: int | None = None
     eos_token_id: int
     pad_token_id: int
     attend_padding: bool = False
+    cleaning: TextCleaning = "none"
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "width", "depth", "num_heads"):
@@ -98,17 +122,20 @@ class TextConfig:
             _check_count(name, getattr(self, name), least=0)
         if self.hidden_dim is not None:
             _check_count("hidden_dim", self.hidden_dim, least=1)
+        if self.bos_token_id is not None:
+            _check_count("bos_token_id", self.bos_token_id, least=0)
         for name in ("causal", "norm_first", "embed_norm", "projection_bias", "attend_padding"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"text: {name} must be true or false, not {getattr(self, name)!r}")
-        for name, choices in (("mlp_layer", TextMlpLayer), ("pooling", TextPooling)):
+        choices_of = (("mlp_layer", TextMlpLayer), ("pooling", TextPooling), ("cleaning", TextCleaning))
+        for name, choices in choices_of:
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
                 raise ConfigError(f"text: {name} must be one of {known}, not {getattr(self, name)!r}")
         if self.width % self.num_heads:
             raise ConfigError(f"text: width {self.width} does not split over {self.num_heads} heads: choose a multiple")
-        for name in ("eos_token_id", "pad_token_id"):
-            if getattr(self, name) >= self.vocab_size:
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if (getattr(self, name) or 0) >= self.vocab_size:
                 raise ConfigError(
                     f"text: {name} {getattr(self, name)} is outside the vocabulary of {self.vocab_size} tokens"
                 )
@@ -188,6 +215,143 @@ def text_parameter_shapes(config: TextConfig) -> dict[str, tuple[int, ...]]:
     if config.projection_bias:
         shapes["text.projection.bias"] = (config.embedding_dim,)
     return shapes
+
+
+def encode(
+    params: Params, config: TextConfig, ids: Ids, mask: Ids | None = None, *, stages: Stages | None = None
+) -> Array:
+    """Turn token numbers into one embedding a text.
+
+    Parameters
+    ----------
+    params
+        Arrays under the names and shapes of :func:`text_parameter_shapes`; their dtype is the result's.
+    ids : shape (B, L)
+        Token numbers, special tokens and padding included; L is at most ``config.context_length``.
+    mask : shape (B, L)
+        1 for tokens, 0 for padding; by default all are tokens. Not looked at where padding is read like words.
+    stages
+        Called with a name and tokens of shape (B, L, W) after each step: ``"embed"``, ``"block.0"`` …, and ``"norm"``
+        where there is a final norm.
+
+    Returns
+    -------
+    shape (B, config.output_dim), not normalised
+
+    Raises
+    ------
+    ShapeError
+        If ``ids`` or ``mask`` have another shape, or a row is longer than the context.
+    UsageError
+        If a number is outside the vocabulary, or a text has no end where the end speaks for it.
+    """
+    check_ids(config, ids)
+    visible = visible_keys(config, ids, mask)  # (B, 1, L, L)
+    tell = stages or _ignore
+
+    x = embed_tokens(params, config, ids)  # (B, L, W)
+    tell("embed", x)
+    for index in range(config.depth):
+        block = f"text.blocks.{index}"
+        if config.norm_first:
+            x = x + _attend(params, config, block, _norm(params, config, f"{block}.norm1", x), visible)
+            x = x + _feed_forward(params, config, block, _norm(params, config, f"{block}.norm2", x))
+        else:
+            x = _norm(params, config, f"{block}.norm1", x + _attend(params, config, block, x, visible))
+            x = _norm(params, config, f"{block}.norm2", x + _feed_forward(params, config, block, x))
+        tell(f"block.{index}", x)
+    if config.norm_first:
+        x = _norm(params, config, "text.norm", x)
+        tell("norm", x)
+    pooled: Array = x[np.arange(len(x)), pooled_positions(config, ids)]  # (B, W)
+    if not config.embedding_dim:
+        return pooled
+    return linear(pooled, params["text.projection.weight"], params.get("text.projection.bias"))
+
+
+def embed_tokens(params: Params, config: TextConfig, ids: Ids) -> Array:
+    """Look up tokens and add positions (and BERT's segment 0, and its norm); shape (B, L, W)."""
+    x: Array = params["text.token_embed.weight"][ids] + params["text.pos_embed"][: ids.shape[1]]
+    if config.token_types:
+        x += params["text.token_type_embed.weight"][0]
+    return _norm(params, config, "text.norm_embed", x) if config.embed_norm else x
+
+
+def visible_keys(config: TextConfig, ids: Ids, mask: Ids | None) -> NDArray[np.bool_]:
+    """Which keys (last axis) each query sees, shape (B or 1, 1, L, L)."""
+    length = ids.shape[1]
+    visible = np.ones((1, 1, length, length), dtype=np.bool_)
+    if config.causal:
+        visible = np.tril(visible)
+    if mask is None or config.attend_padding:
+        return visible
+    if mask.shape != ids.shape:
+        raise ShapeError(f"the mask must have the shape of ids, {ids.shape}, not {mask.shape}")
+    both: NDArray[np.bool_] = visible & (mask[:, None, None, :] != 0)
+    return both
+
+
+def pooled_positions(config: TextConfig, ids: Ids) -> NDArray[np.intp]:
+    """The place of the token that speaks for each text, shape (B,).
+
+    Source: ``CLIPTextModel.forward`` of transformers, which keeps OpenAI's rule, the largest number, for checkpoints
+    whose config has the end-of-text number 2, and takes the first end-of-text token otherwise.
+    """
+    rows, length = ids.shape
+    positions: NDArray[np.intp] = np.zeros(rows, dtype=np.intp)
+    if config.pooling == "largest":
+        positions = ids.argmax(axis=1)
+    elif config.pooling == "last":
+        positions += length - 1
+    elif config.pooling == "eos":
+        ends = ids == config.eos_token_id
+        if not ends.any(axis=1).all():
+            row = int(ends.any(axis=1).argmin())
+            raise UsageError(f"text {row} has no end-of-text token {config.eos_token_id}: use the model's tokenizer")
+        positions = ends.argmax(axis=1)
+    return positions
+
+
+def check_ids(config: TextConfig, ids: Ids) -> None:
+    """Refuse token numbers that this tower cannot read."""
+    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+        raise ShapeError(f"token numbers must be whole and of shape (batch, length), not {ids.dtype} of {ids.shape}")
+    length = ids.shape[1]
+    if not 1 <= length <= config.context_length:
+        raise ShapeError(f"a text must have 1 to {config.context_length} tokens, not {length}: cut it, keep its end")
+    if config.attend_padding and length != config.context_length:
+        raise ShapeError(
+            f"this model reads padding too: fill every text up to {config.context_length} tokens, not {length}"
+        )
+    if ids.size and not (ids.min() >= 0 and ids.max() < config.vocab_size):
+        raise UsageError(
+            f"token numbers must be from 0 to {config.vocab_size - 1}, not {ids.min()} to {ids.max()}: "
+            "they come from another model's tokenizer"
+        )
+
+
+def _attend(params: Params, config: TextConfig, block: str, x: Array, visible: NDArray[np.bool_]) -> Array:
+    qkv = linear(x, params[f"{block}.attn.qkv.weight"], params[f"{block}.attn.qkv.bias"])  # (B, L, 3 W)
+    query, key, value = (split_heads(part, config.num_heads) for part in np.split(qkv, 3, axis=-1))  # (B, H, L, d)
+    scores = query @ key.swapaxes(-1, -2)  # (B, H, L, L)
+    scores *= scores.dtype.type(1 / math.sqrt(config.head_dim))
+    np.copyto(scores, -np.inf, where=~visible)
+    mixed = (softmax(scores, out=scores) @ value).swapaxes(1, 2).reshape(x.shape)  # (B, L, W)
+    return linear(mixed, params[f"{block}.attn.proj.weight"], params[f"{block}.attn.proj.bias"])
+
+
+def _feed_forward(params: Params, config: TextConfig, block: str, x: Array) -> Array:
+    hidden = linear(x, params[f"{block}.mlp.fc1.weight"], params[f"{block}.mlp.fc1.bias"])  # (B, L, F)
+    hidden = ACTIVATIONS[config.mlp_layer](hidden)
+    return linear(hidden, params[f"{block}.mlp.fc2.weight"], params[f"{block}.mlp.fc2.bias"])
+
+
+def _norm(params: Params, config: TextConfig, name: str, x: Array) -> Array:
+    return layer_norm(x, params[f"{name}.weight"], params[f"{name}.bias"], eps=config.norm_eps)
+
+
+def _ignore(name: str, tokens: Array) -> None:
+    pass
 
 
 def _with_bias(name: str, *weight_shape: int) -> dict[str, tuple[int, ...]]:

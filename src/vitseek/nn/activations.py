@@ -1,4 +1,4 @@
-"""GELU, SiLU and softmax, each in the dtype of its input."""
+"""GELU (exact and its two approximations), SiLU and softmax, each in the dtype of its input."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ GELU_COEFFICIENTS = (
     -1.334463794e-07,
     1.805615748e-09,
 )
+
+QUICK_GELU_SLOPE = 1.702  # openai/CLIP, clip/model.py
+GELU_TANH_CUBIC = 0.044715  # Hendrycks and Gimpel, 2016, section 2
 
 _exact_erf = np.frompyfunc(math.erf, 1, 1)
 
@@ -64,6 +67,39 @@ def gelu(x: Array, *, out: Array | None = None, scratch: Array | None = None, do
     if not doubled:
         polynomial *= _HALF
     return np.multiply(polynomial, x, out=polynomial if out is None else out)
+
+
+def gelu_tanh(x: Array, *, out: Array | None = None, scratch: Array | None = None, doubled: bool = False) -> Array:
+    """Return x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, the approximation of GELU that SigLIP was trained with.
+
+    Parameters as of :func:`gelu`; the same formula in float32 and float64.
+    """
+    kind = x.dtype.type
+    inner = np.empty_like(x) if scratch is None else scratch[0]
+    with np.errstate(over="ignore"):  # a cube of more than 1e38 becomes infinite, its tanh 1
+        np.multiply(x, x, out=inner)
+        inner *= kind(GELU_TANH_CUBIC * math.sqrt(2 / math.pi))
+        inner += kind(math.sqrt(2 / math.pi))
+        inner *= x
+    return _half_one_plus_tanh(x, inner, out=out, doubled=doubled)
+
+
+def quick_gelu(x: Array, *, out: Array | None = None, scratch: Array | None = None, doubled: bool = False) -> Array:
+    """Return x / (1 + exp(-1.702 x)), the approximation of GELU that OpenAI's CLIP was trained with.
+
+    Parameters as of :func:`gelu`; the same formula in float32 and float64.
+    """
+    inner = np.multiply(x, x.dtype.type(QUICK_GELU_SLOPE / 2), out=None if scratch is None else scratch[0])
+    return _half_one_plus_tanh(x, inner, out=out, doubled=doubled)
+
+
+def _half_one_plus_tanh(x: Array, inner: Array, *, out: Array | None, doubled: bool) -> Array:
+    """Return x (1 + tanh(inner)) / 2; overwrites ``inner``."""
+    np.tanh(inner, out=inner)
+    inner += x.dtype.type(1)
+    if not doubled:
+        inner *= x.dtype.type(0.5)
+    return np.multiply(inner, x, out=inner if out is None else out)
 
 
 def silu(x: Array, *, out: Array | None = None) -> Array:
