@@ -8,6 +8,8 @@
     │   ├── UnknownModelError   no model of that name
     │   ├── FilterSyntaxError   a --where filter does not parse
     │   ├── QuerySyntaxError    a query such as 'cat.jpg + "at night"' does not parse
+    │   ├── TextUnsupportedError    the model does not read text
+    │   ├── EmptyTextError      a text without a word
     │   └── MissingExtraError   an optional part is not installed
     ├── ImageError
     │   ├── UnreadableImageError
@@ -19,6 +21,7 @@
     │   ├── PickledWeightsError
     │   ├── CorruptWeightsError
     │   ├── WeightsKeyError     missing, extra or misshapen parameters
+    │   ├── TokenizerError      a tokenizer file that is missing, damaged or another model's
     │   └── DownloadError
     │       ├── ChecksumError
     │       └── OfflineError
@@ -108,6 +111,14 @@ class QuerySyntaxError(MarkedSyntaxError):
     WHAT = "query"
 
 
+class TextUnsupportedError(UsageError):
+    """A text for a model that has no text tower, or whose features cannot be compared with text."""
+
+
+class EmptyTextError(UsageError):
+    """A text that has no word for the model: empty, blank, or nothing but what its tokenizer leaves out."""
+
+
 class MissingExtraError(UsageError):
     """An optional dependency is not installed; the message names the extra to install."""
 
@@ -158,6 +169,10 @@ class CorruptWeightsError(WeightsError):
 
 class WeightsKeyError(WeightsError):
     """Parameters that are missing, unexpected or of another shape; all of them in one message."""
+
+
+class TokenizerError(WeightsError):
+    """The tokenizer of a text tower: missing, damaged, or made for another model."""
 
 
 class DownloadError(WeightsError):
