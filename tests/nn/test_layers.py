@@ -7,7 +7,7 @@ import pytest
 
 from vitseek.errors import ShapeError
 from vitseek.nn.attention import attention, attention_weights, row_blocks, split_heads
-from vitseek.nn.layers import layer_norm, linear, patchify
+from vitseek.nn.layers import layer_norm, linear, patchify, rms_norm
 
 
 def test_linear_is_a_product_with_the_transposed_weight(rng: np.random.Generator) -> None:
@@ -30,9 +30,19 @@ def test_layer_norm_uses_the_population_variance(rng: np.random.Generator) -> No
     np.testing.assert_allclose(layer_norm(x, weight, bias, eps=1e-3), wanted, atol=1e-14)
 
 
+def test_rms_norm_divides_by_the_root_of_the_mean_square(rng: np.random.Generator) -> None:
+    x, weight = rng.standard_normal((2, 5, 7)) + 3, rng.standard_normal(7)
+    for place in np.ndindex(2, 5):
+        row = x[place].tolist()
+        root = math.sqrt(math.fsum(value * value for value in row) / 7 + 1e-3)
+        wanted = np.array([value / root for value in row]) * weight
+        np.testing.assert_allclose(rms_norm(x, weight, eps=1e-3)[place], wanted, atol=1e-14)
+
+
 def test_float32_stays_float32(rng: np.random.Generator) -> None:
     x, weight = rng.standard_normal((1, 5, 7), dtype=np.float32), rng.standard_normal((7, 7), dtype=np.float32)
     assert layer_norm(x, weight[0], weight[1], eps=1e-6).dtype == np.float32
+    assert rms_norm(x, weight[0], eps=1e-6).dtype == np.float32
     assert linear(x, weight, weight[0]).dtype == np.float32
     heads = split_heads(x, 7)
     assert attention(heads, heads, heads).dtype == np.float32

@@ -136,7 +136,7 @@ def resize_positions(patch_positions: Array, config: ViTConfig, rows: int, colum
     resized = resize_grid(
         patch_positions.reshape(*config.grid, config.embed_dim),
         (rows, columns),
-        antialias=config.pos_resize == "bicubic-antialias",
+        method="bicubic" if config.pos_resize == "bicubic-offset" else config.pos_resize,
         offset=POSITION_OFFSET if config.pos_resize == "bicubic-offset" else 0.0,
     )
     return resized.reshape(rows * columns, config.embed_dim)

@@ -1,4 +1,4 @@
-"""The three layers of a Vision Transformer that are not attention: linear, LayerNorm, patches."""
+"""The layers of a Vision Transformer that are not attention: linear, the two norms, patches."""
 
 from __future__ import annotations
 
@@ -49,6 +49,26 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float) -> Array:
     centred *= weight
     centred += bias
     return centred
+
+
+def rms_norm(x: Array, weight: Array, *, eps: float) -> Array:
+    """Give every token mean square 1, then scale its channels; nothing is centred (Zhang and Sennrich, 2019).
+
+    Parameters
+    ----------
+    x : shape (..., D)
+    weight : shape (D,)
+    eps
+        Added to the mean square.
+
+    Returns
+    -------
+    x's shape and dtype
+    """
+    mean_square = np.mean(x * x, axis=-1, keepdims=True)  # (..., 1)
+    scaled: Array = x / np.sqrt(mean_square + x.dtype.type(eps))
+    scaled *= weight
+    return scaled
 
 
 def patchify(pixels: Array, patch_size: int) -> Array:
