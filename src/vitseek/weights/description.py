@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vitseek.errors import ConfigError
-from vitseek.models.config import ViTConfig
+from vitseek.models.architectures import ModelConfig
+from vitseek.models.text import TextConfig
 
 LIMIT_BYTES = 50_000_000
 
@@ -18,14 +19,17 @@ Document = Mapping[str, Any]
 class Sidecar:
     """What the files beside the weights say.
 
-    ``config`` is set where it is said completely (vitseek's own format); ``known`` holds the fields of a foreign
-    description, to be completed from the shapes.
+    ``config`` and ``text`` are set where they are said completely (vitseek's own format); ``known`` and ``text_known``
+    hold the fields of a foreign description, to be completed from the shapes.
     """
 
     file: Path | None = None
     name: str | None = None
-    config: ViTConfig | None = None
+    config: ModelConfig | None = None
     known: dict[str, Any] = field(default_factory=dict)
+    text: TextConfig | None = None
+    text_known: dict[str, Any] = field(default_factory=dict)
+    tokenizer: Path | None = None
     preprocessing: dict[str, Any] | None = None
     pooling: str | None = None
     labels: list[str] | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vitseek.errors import ConfigError
 from vitseek.weights.description import Document, Sidecar
+from vitseek.weights.infer import Infer, infer_config
 from vitseek.weights.naming import Naming
 from vitseek.weights.pictures import timm_pictures, timm_pretrained, timm_size
 
@@ -26,12 +27,15 @@ class Family:
         ``model_type`` of transformers' config.json to what reads it.
     timm
         Beginning of timm's ``architecture`` to what reads its config.json; the longest that fits is taken.
+    infer
+        What makes a config of the shapes and of what is known.
     """
 
     name: str
     namings: tuple[Naming, ...]
     transformers: Mapping[str, Read] = field(default_factory=dict)
     timm: Mapping[str, Read] = field(default_factory=dict)
+    infer: Infer = infer_config
 
 
 def check_encoder(file: Path, document: Document, *, activation: str = "gelu") -> None:

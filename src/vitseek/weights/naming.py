@@ -5,11 +5,15 @@ matrix, stacked in that order (query, key, value). The tables themselves are in 
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
+
+from vitseek.weights.arrays import AnyArray
 
 Table = Mapping[str, str | tuple[str, ...]]
+Layout = Callable[[AnyArray], AnyArray]
 
 
 @dataclass(frozen=True)
@@ -23,17 +27,25 @@ class Naming:
     title
         Where such files come from.
     table
-        Canonical name to name in the file.
+        Canonical name to name in the file. A name in the file may serve several canonical ones.
     prefixes
         What may stand before every name of the backbone; the head has none.
     heads
-        Like ``table``, for the classification heads, which carry no prefix.
+        Like ``table``, for what carries no prefix: classification heads, the text tower of a pair.
+    layouts
+        Canonical name to what brings its array into the canonical shape, where stacking is not enough.
+    zeros
+        Names that a file may lack beside its siblings; they stand for zeros (a key without a bias).
     ignored
         Names that a search engine does not need, each with the reason that is told to the user.
     norm_eps
         The family's LayerNorm epsilon, for files that come without a config.
     pos_resize
         How the family's reference code resizes the position grid.
+    assumed
+        Further fields of the config that shapes cannot tell, as the family has them.
+    assumed_text
+        The same for the text tower.
     """
 
     name: str
@@ -41,43 +53,79 @@ class Naming:
     table: Table
     prefixes: tuple[str, ...] = ("",)
     heads: Table = field(default_factory=dict)
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    zeros: frozenset[str] = frozenset()
     ignored: Mapping[str, str] = field(default_factory=dict)
     norm_eps: float = 1e-6
     pos_resize: str = "bicubic"
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+    assumed_text: Mapping[str, Any] = field(default_factory=dict)
 
-    def place(self, pattern: "Pattern") -> tuple[str | None, int] | None:
+    def places(self, pattern: "Pattern", *, heads_only: bool = False) -> list[tuple[str, int]] | None:
         """Translate one foreign name, prefix already taken off.
+
+        Parameters
+        ----------
+        heads_only
+            Look among the names that carry no prefix only.
 
         Returns
         -------
-        ``(canonical name, part)``; ``(None, 0)`` for a name that is ignored; ``None`` for an unknown one.
+        ``(canonical name, part)`` for each canonical name that it serves, none for a name that is ignored; ``None``
+        for an unknown one.
         """
-        place = self._places.get(pattern.template)
-        if place is None or place[0] is None:
-            return place
-        return pattern.fill(place[0]), place[1]
+        known = self._head_places if heads_only else self._places
+        for template in pattern.templates:
+            if template in known:
+                return [(pattern.fill(canonical), part) for canonical, part in known[template]]
+            if template in self.ignored:
+                return []
+        return None
+
+    def reason(self, pattern: "Pattern") -> str:
+        """Why a name is ignored."""
+        return next(self.ignored[template] for template in pattern.templates if template in self.ignored)
 
     def parts(self, canonical: str) -> tuple[str, ...]:
         """The foreign names that make up a canonical one, without prefix; empty if the family has no such thing."""
         pattern = Pattern.of(canonical)
-        templates = self.table.get(pattern.template) or self.heads.get(pattern.template) or ()
-        return tuple(pattern.fill(one) for one in ((templates,) if isinstance(templates, str) else templates))
+        for template in pattern.templates:
+            foreign = self.table.get(template) or self.heads.get(template)
+            if foreign:
+                return tuple(pattern.fill(one) for one in ((foreign,) if isinstance(foreign, str) else foreign))
+        return ()
+
+    def layout(self, canonical: str) -> Layout | None:
+        """What brings the array of a canonical name into its shape; ``None`` where it has it already."""
+        return next((self.layouts[one] for one in Pattern.of(canonical).templates if one in self.layouts), None)
+
+    def may_lack(self, foreign: str) -> bool:
+        """Whether a part of a stacked parameter stands for zeros when it is missing."""
+        return any(template in self.zeros for template in Pattern.of(foreign).templates)
 
     @cached_property
-    def _places(self) -> dict[str, tuple[str | None, int]]:
-        places: dict[str, tuple[str | None, int]] = dict.fromkeys(self.ignored, (None, 0))
-        for canonical, foreign in {**self.table, **self.heads}.items():
-            for part, template in enumerate((foreign,) if isinstance(foreign, str) else foreign):
-                places[template] = canonical, part
-        return places
+    def _places(self) -> dict[str, list[tuple[str, int]]]:
+        return _turned_round({**self.table, **self.heads})
+
+    @cached_property
+    def _head_places(self) -> dict[str, list[tuple[str, int]]]:
+        return _turned_round(self.heads)
+
+
+def _turned_round(table: Table) -> dict[str, list[tuple[str, int]]]:
+    places: dict[str, list[tuple[str, int]]] = {}
+    for canonical, foreign in table.items():
+        for part, template in enumerate((foreign,) if isinstance(foreign, str) else foreign):
+            places.setdefault(template, []).append((canonical, part))
+    return places
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A name with its block number and its last word taken out: ``blocks.#.norm1.*`` for ``blocks.3.norm1.bias``."""
+    """A name with its numbers and its last word taken out: ``blocks.#.norm1.*`` for ``blocks.3.norm1.bias``."""
 
     template: str
-    block: str = ""
+    numbers: tuple[str, ...] = ()
     kind: str = ""
 
     @classmethod
@@ -86,17 +134,32 @@ class Pattern:
         kind = words[-1] if words[-1] in ("weight", "bias") else ""
         if kind:
             words[-1] = "*"
-        block = ""
+        numbers = []
         for position, word in enumerate(words):
             # Only plain decimals, so that no two names of a file can mean one block: 03 is not 3.
             if _DECIMAL.fullmatch(word):
-                words[position], block = "#", word  # chunked blocks have two numbers; the second is the block's
-        return cls(".".join(words), block, kind)
+                words[position] = "#"
+                numbers.append(word)
+        return cls(".".join(words), tuple(numbers), kind)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """How a table may write this name: with ``*`` for its last word, or with the word itself."""
+        return (self.template, self.template[:-1] + self.kind) if self.kind else (self.template,)
+
+    def without(self, prefix: str) -> "Pattern":
+        """The same name with a prefix taken off."""
+        return replace(self, template=self.template.removeprefix(prefix)) if prefix else self
 
     def fill(self, template: str) -> str:
-        """Put this name's block number and last word into another template."""
-        head, _, tail = template.rpartition("#")
-        filled = head.replace("#", "?") + (self.block if head else "") + tail
+        """Put this name's numbers and last word into another template.
+
+        Numbers are filled in from the right: chunked blocks have two of them, and the second is the block's.
+        """
+        pieces = template.split("#")
+        numbers = ("?",) * (len(pieces) - 1 - len(self.numbers)) + self.numbers
+        numbers = numbers[len(numbers) - (len(pieces) - 1) :]
+        filled = "".join(piece + number for piece, number in zip(pieces, (*numbers, ""), strict=True))
         return filled.replace("*", self.kind)
 
 

@@ -1,7 +1,7 @@
 """Find out whose names a file uses, and give every array its canonical name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from vitseek.errors import UsageError, WeightsKeyError
 from vitseek.weights.families import NAMINGS
@@ -19,7 +19,9 @@ class Renamed:
 
     naming: Naming
     prefix: str
-    sources: dict[str, tuple[str, ...]]  # canonical name -> names in the file, stacked in this order
+    sources: dict[
+        str, tuple[str | None, ...]
+    ]  # canonical name -> names in the file, stacked in this order; None: zeros
     extra: list[str] = field(default_factory=list)  # names that the table does not know
     incomplete: dict[str, list[str]] = field(default_factory=dict)  # canonical name -> parts that are not there
     partial: dict[str, list[str]] = field(default_factory=dict)  # the same canonical names -> parts that are
@@ -31,9 +33,9 @@ class Renamed:
             return ", ".join(self.incomplete[canonical])
         parts = self.naming.parts(canonical)
         if canonical in self.sources:
-            return " + ".join(self.sources[canonical])
-        heads = self.naming.heads and canonical.startswith("head")
-        return " + ".join(("" if heads else self.prefix) + part for part in parts) or canonical
+            return " + ".join(filter(None, self.sources[canonical]))
+        bare = any(template in self.naming.heads for template in Pattern.of(canonical).templates)
+        return " + ".join(("" if bare else self.prefix) + part for part in parts) or canonical
 
 
 def rename(shapes: Shapes, *, naming: str | None = None, where: str = "the file") -> Renamed:
@@ -77,29 +79,32 @@ def _apply(naming: Naming, prefix: str, names: Mapping[str, Pattern]) -> Renamed
     extra: list[str] = []
     ignored: dict[str, str] = {}
     for name, pattern in names.items():
-        place = None
-        if name.startswith(prefix):
-            bare = replace(pattern, template=pattern.template.removeprefix(prefix)) if prefix else pattern
-            place = naming.place(bare)
-        if place is None and (pattern.template in naming.heads.values() or pattern.template in naming.ignored):
-            place = naming.place(pattern)
-        if place is None:
+        bare = pattern.without(prefix)
+        places = naming.places(bare) if name.startswith(prefix) else None
+        if places is None:
+            bare = pattern
+            places = naming.places(pattern, heads_only=True)
+        if places is None:
             extra.append(name)
-        elif place[0] is None:
-            ignored[name] = naming.ignored[pattern.template.removeprefix(prefix)]
-        elif place[1] in found.setdefault(place[0], {}):
-            extra.append(name)  # a second name for the same thing: two chunks with one block
-        else:
-            found[place[0]][place[1]] = name
-    sources: dict[str, tuple[str, ...]] = {}
+        elif not places:
+            ignored[name] = naming.reason(bare)
+        for canonical, part in places or ():
+            if part in found.setdefault(canonical, {}):
+                extra.append(name)  # a second name for the same thing: two chunks with one block
+            else:
+                found[canonical][part] = name
+    sources: dict[str, tuple[str | None, ...]] = {}
     incomplete: dict[str, list[str]] = {}
     partial: dict[str, list[str]] = {}
     for canonical, parts in found.items():
         whole = naming.parts(canonical)
-        if len(parts) == len(whole):
-            sources[canonical] = tuple(parts[part] for part in range(len(whole)))
+        missing = [prefix + one for part, one in enumerate(whole) if part not in parts]
+        if not whole:  # a name that imitates a table's own marks, # and *
+            extra.extend(parts.values())
+        elif all(naming.may_lack(one.removeprefix(prefix)) for one in missing):
+            sources[canonical] = tuple(parts.get(part) for part in range(len(whole)))
         else:
-            incomplete[canonical] = [prefix + one for part, one in enumerate(whole) if part not in parts]
+            incomplete[canonical] = missing
             partial[canonical] = list(parts.values())
     return Renamed(naming, prefix, sources, extra, incomplete, partial, ignored)
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from vitseek.errors import ConfigError
-from vitseek.models.config import ViTConfig
+from vitseek.models.architectures import config_from_dict
+from vitseek.models.text import TextConfig
 from vitseek.weights.description import Document, Sidecar, read_json
 from vitseek.weights.families import FAMILIES
 from vitseek.weights.family import Read
@@ -73,17 +74,32 @@ def _own(file: Path, document: Document) -> Sidecar:
     if not isinstance(config, dict) or not isinstance(preprocessing, dict | None):
         raise ConfigError(f"{file} lacks a 'config' object; export the model again.")
     labels = document.get("labels")
+    if not isinstance(document.get("text"), dict | None):
+        raise ConfigError(f"{file}: 'text' must be an object that describes the text tower; export the model again.")
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise ConfigError(f"{file}: 'labels' must be a list of class names.")
     try:
-        parsed = ViTConfig.from_dict(config)
+        parsed = config_from_dict(config)
+        text = TextConfig.from_dict(document["text"]) if document.get("text") is not None else None
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     return Sidecar(
         file=file,
         name=document.get("name"),
         config=parsed,
+        text=text,
+        tokenizer=_own_tokenizer(file, document),
         preprocessing=preprocessing,
         pooling=document.get("pooling"),
         labels=labels,
     )
+
+
+def _own_tokenizer(file: Path, document: Document) -> Path | None:
+    """The tokenizer that a description names: a file in the same folder; whether it is there shows when text comes."""
+    name = document.get("tokenizer")
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name or Path(name).name != name or "\\" in name:
+        raise ConfigError(f"{file}: 'tokenizer' must be the name of a file in the same folder; it is {name!r}.")
+    return file.with_name(name)

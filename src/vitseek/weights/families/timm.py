@@ -1,6 +1,7 @@
 """timm's ViT and DeiT, facebookresearch/dino and vitseek's own files: the canonical names."""
 
 from vitseek.weights.family import Family, read_timm
+from vitseek.weights.layouts import scalar
 from vitseek.weights.naming import Naming, Table
 
 BLOCK: Table = {
@@ -19,15 +20,34 @@ TABLE: Table = {
     "reg_token": "reg_token",
     "pos_embed": "pos_embed",
     "patch_embed.proj.*": "patch_embed.proj.*",
+    "patch_embed.norm.*": "patch_embed.norm.*",
+    "norm_pre.*": "norm_pre.*",
     **BLOCK,
     "blocks.#.mlp.w12.*": "blocks.#.mlp.w12.*",  # vitseek's own files; timm packs them into fc1 (see SWIGLU)
     "blocks.#.mlp.w3.*": "blocks.#.mlp.w3.*",
     "norm.*": "norm.*",
+    **{f"attn_pool.{one}": f"attn_pool.{one}" for one in ("latent", "q.*", "kv.*", "proj.*", "norm.*")},
+    **{f"attn_pool.mlp.{one}.*": f"attn_pool.mlp.{one}.*" for one in ("fc1", "fc2")},
 }
 HEADS: Table = {"head.*": "head.*", "head_dist.*": "head_dist.*"}
 
+# What vitseek's own two-tower files hold besides.
+_TEXT_BLOCK = ("norm1.*", "attn.qkv.*", "attn.proj.*", "norm2.*", "mlp.fc1.*", "mlp.fc2.*")
+_TEXT = (
+    *("text.token_embed.*", "text.token_type_embed.*", "text.pos_embed", "text.norm_embed.*", "text.norm.*"),
+    *(f"text.blocks.#.{one}" for one in _TEXT_BLOCK),
+    *("text.projection.*", "projection.*", "logit_scale", "logit_bias"),
+)
+
 # facebookresearch/dino uses the same names.
-TIMM = Naming(name="timm", title="timm", table=TABLE, heads=HEADS, pos_resize="bicubic-antialias")
+TIMM = Naming(
+    name="timm",
+    title="timm",
+    table=TABLE,
+    heads={**HEADS, **{name: name for name in _TEXT}},
+    layouts={"logit_scale": scalar, "logit_bias": scalar},
+    pos_resize="bicubic-antialias",
+)
 
 # timm's SwiGLUPacked keeps gate and value in one fc1 of twice the width: DINOv2 giant.
 SWIGLU = Naming(
