@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitseek.errors import ConfigError, ShapeError
-from vitseek.models.config import ViTConfig
 
 Array = NDArray[np.floating]
-Pooling = Literal["cls", "patch-mean", "cls+patch-mean", "gem"]
+Pooling = Literal["cls", "patch-mean", "cls+patch-mean", "gem", "embedding"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 GEM_POWER = 3.0  # the value that Radenović et al., "Fine-tuning CNN Image Retrieval" (2018), start from and end near
 GEM_FLOOR = 1e-6  # theirs: a power needs positive numbers
+WITHOUT_CLASS_TOKEN = "this model has no class token: choose the pooling 'patch-mean' or 'gem'"
+
+
+class Poolable(Protocol):
+    """What a config says about the ways to pool; :class:`vitseek.models.config.ViTConfig` says what the words mean."""
+
+    @property
+    def num_features(self) -> int: ...
+    @property
+    def class_token(self) -> bool: ...
+    @property
+    def attention_pool(self) -> bool: ...
+    @property
+    def embedding_dim(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,13 +39,15 @@ class Tokens:
     Parameters
     ----------
     all : shape (B, N, D)
-        Class token, distillation token if there is one, registers, patches row by row.
+        Class token, distillation token and registers where there are such, then patches row by row.
     grid
         (rows, columns) of patches.
     num_registers
         Registers among the tokens.
     distilled
         Whether a distillation token follows the class token.
+    class_token
+        Whether there is a class token at all.
     attention
         For each block that was asked for, the attention weights, shape (B, H, N, N): rows are queries and sum to 1.
     """
@@ -41,22 +56,25 @@ class Tokens:
     grid: tuple[int, int]
     num_registers: int = 0
     distilled: bool = False
+    class_token: bool = True
     attention: dict[int, Array] = dataclasses.field(default_factory=dict)
 
     @property
     def num_prefix_tokens(self) -> int:
         """Tokens before the first patch."""
-        return 1 + self.distilled + self.num_registers
+        return self.class_token + self.distilled + self.num_registers
 
     @property
     def cls_token(self) -> Array:
-        """The class token, shape (B, D)."""
+        """The class token, shape (B, D); ConfigError where the model has none."""
+        if not self.class_token:
+            raise ConfigError(WITHOUT_CLASS_TOKEN)
         return self.all[:, 0]
 
     @property
     def dist_token(self) -> Array | None:
         """The distillation token, shape (B, D), or ``None``."""
-        return self.all[:, 1] if self.distilled else None
+        return self.all[:, int(self.class_token)] if self.distilled else None
 
     @property
     def registers(self) -> Array:
@@ -69,16 +87,25 @@ class Tokens:
         return self.all[:, self.num_prefix_tokens :]
 
 
-def pooled_dim(config: ViTConfig, rule: str) -> int:
+def pooled_dim(config: Poolable, rule: str) -> int:
     """Return the length of the vector that ``rule`` makes."""
-    check_pooling(rule)
-    return 2 * config.embed_dim if rule == "cls+patch-mean" else config.embed_dim
+    check_pooling(rule, config)
+    if rule == "embedding":
+        return config.embedding_dim or config.num_features
+    return 2 * config.num_features if rule == "cls+patch-mean" else config.num_features
 
 
-def check_pooling(rule: str) -> None:
-    """Raise ConfigError unless ``rule`` is one of :data:`POOLINGS`."""
+def check_pooling(rule: str, config: Poolable | None = None) -> None:
+    """Raise ConfigError unless ``rule`` is one of :data:`POOLINGS`, and one that a model of ``config`` can follow."""
     if rule not in POOLINGS:
         raise ConfigError(f"pooling must be one of {', '.join(POOLINGS)}, not {rule!r}")
+    if config is None or config.class_token:
+        return
+    if rule in ("cls", "cls+patch-mean"):
+        other = ", or 'embedding' for its attention pool" if config.attention_pool else ""
+        raise ConfigError(f"pooling {rule!r}: {WITHOUT_CLASS_TOKEN}{other}")
+    if rule == "embedding" and not config.attention_pool:
+        raise ConfigError(f"pooling 'embedding' needs a class token or an attention pool; {WITHOUT_CLASS_TOKEN}")
 
 
 def pool(tokens: Tokens, rule: str) -> Array:
@@ -89,7 +116,8 @@ def pool(tokens: Tokens, rule: str) -> Array:
     rule
         ``"cls"``: the class token. ``"patch-mean"``: the mean of the patch tokens (no prefix token takes part).
         ``"cls+patch-mean"``: the one after the other, twice as long. ``"gem"``: the generalised mean of the patch
-        tokens with power 3, which lies between mean and maximum; negative entries count as zero.
+        tokens with power 3, which lies between mean and maximum; negative entries count as zero. ``"embedding"``, the
+        model's own image embedding, takes parameters: :func:`vitseek.models.vit.image_embedding`.
 
     Returns
     -------
@@ -98,11 +126,13 @@ def pool(tokens: Tokens, rule: str) -> Array:
     Raises
     ------
     ConfigError
-        If there is no such rule.
+        If there is no such rule, or it needs a class token or parameters, and there are none.
     ShapeError
         If no patch token is left to average.
     """
     check_pooling(rule)
+    if rule == "embedding":
+        raise ConfigError("pooling 'embedding' takes the model's parameters: ask the model itself for its embeddings")
     if rule == "cls":
         return tokens.cls_token.copy()
     patches = tokens.patches  # (B, P, D)
