@@ -50,7 +50,7 @@ def test_float32_stays_within_rounding_of_float64(family: str, rng: np.random.Ge
     np.testing.assert_allclose(found, wanted, atol=FLOAT32)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", POOLINGS[:4])
 def test_pooling_is_that_of_the_tokens(pooling: str, rng: np.random.Generator) -> None:
     params, pixels = random_params(SMALL, rng), rng.standard_normal((4, 3, 35, 49))
     engine = NumpyEngine(params, SMALL, pooling, threads=3, dtype=np.float64)

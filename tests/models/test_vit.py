@@ -1,14 +1,27 @@
 """What must hold of the forward pass whatever the weights; parity and golden tests show that it is the right pass."""
 
 import dataclasses
+import itertools
+import re
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from tests.models.random_weights import FAMILIES, SMALL, random_params
+from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
 from vitseek.errors import ConfigError, DTypeError, ShapeError
-from vitseek.models.tokens import Tokens
-from vitseek.models.vit import POOLINGS, classify, forward_features, pool, position_embedding
+from vitseek.models.config import PosResize
+from vitseek.models.tokens import Tokens, pooled_dim
+from vitseek.models.vit import (
+    attention_pool,
+    classify,
+    features,
+    forward_features,
+    image_embedding,
+    pool,
+    position_embedding,
+)
+from vitseek.nn.layers import rms_norm
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -19,14 +32,19 @@ def test_every_family_keeps_the_dtype_and_names_its_tokens(family: str, rng: np.
         tokens = forward_features(params, config, rng.standard_normal((2, 3, 14, 63)).astype(dtype))
         assert tokens.all.dtype == dtype
         assert tokens.grid == (2, 9)
-        assert tokens.all.shape == (2, config.num_prefix_tokens + 18, 21)
-        assert tokens.patches.shape == (2, 18, 21)
-        assert tokens.registers.shape == (2, config.num_registers, 21)
-        named = [tokens.cls_token[:, None], tokens.registers, tokens.patches]
+        assert tokens.all.shape == (2, config.num_prefix_tokens + 18, config.embed_dim)
+        assert tokens.patches.shape == (2, 18, config.embed_dim)
+        assert tokens.registers.shape == (2, config.num_registers, config.embed_dim)
+        named = [tokens.registers, tokens.patches]
         if config.distilled:
-            named.insert(1, tokens.dist_token[:, None])
+            named.insert(0, tokens.dist_token[:, None])
+        if config.class_token:
+            named.insert(0, tokens.cls_token[:, None])
         np.testing.assert_array_equal(np.concatenate(named, axis=1), tokens.all)
-        assert all(pool(tokens, rule).dtype == dtype for rule in POOLINGS)
+        for rule in rules(config):
+            vectors = features(params, config, tokens, rule)
+            assert vectors.dtype == dtype
+            assert vectors.shape == (2, pooled_dim(config, rule))
         if config.num_classes:
             logits = classify(params, config, tokens)
             assert logits.shape == (2, 11)
@@ -88,12 +106,13 @@ def test_the_trained_grid_keeps_its_positions_even_with_the_offset(rng: np.rando
     assert np.abs(turned[:, 1:] - params["pos_embed"][:, 1:]).max() > 0.1
 
 
-def test_the_three_ways_to_resize_positions_differ(rng: np.random.Generator) -> None:
+def test_the_ways_to_resize_positions_differ(rng: np.random.Generator) -> None:
     params = random_params(SMALL, rng)
-    ways = [dataclasses.replace(SMALL, pos_resize=way) for way in ("bicubic", "bicubic-offset", "bicubic-antialias")]
-    plain, offset, antialias = (position_embedding(params, config, 3, 11) for config in ways)
-    assert np.abs(plain - offset).max() > 1e-3
-    assert np.abs(plain - antialias).max() > 1e-3
+    ways = [dataclasses.replace(SMALL, pos_resize=way) for way in get_args(PosResize)]
+    resized = [position_embedding(params, config, 3, 11) for config in ways]
+    assert len(resized) == 4
+    for one, other in itertools.combinations(resized, 2):
+        assert np.abs(one - other).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -148,7 +167,66 @@ def test_pooling_rules_are_what_they_say(rng: np.random.Generator) -> None:
 
 
 def test_pooling_says_what_it_lacks() -> None:
-    with pytest.raises(ConfigError, match="one of cls, patch-mean, cls\\+patch-mean, gem, not 'max'"):
+    with pytest.raises(ConfigError, match="one of cls, patch-mean, cls\\+patch-mean, gem, embedding, not 'max'"):
         pool(Tokens(all=np.zeros((1, 2, 3)), grid=(1, 1)), "max")
     with pytest.raises(ShapeError, match="needs patch tokens, but the 1 tokens hold none"):
         pool(Tokens(all=np.zeros((1, 1, 3)), grid=(0, 0)), "gem")
+
+
+def test_rotary_positions_make_patches_of_equal_content_differ(rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES["dinov3"])
+    params = random_params(config, rng)
+    pixels = np.tile(rng.standard_normal((1, 3, 7, 7)), (1, 1, 3, 2))  # six times the same patch
+    turned = forward_features(params, config, pixels).patches[0]
+    assert np.abs(turned[0] - turned[1]).max() > 1e-3
+    without = dataclasses.replace(config, pos_embed="none", rope_theta=100.0)
+    alike = forward_features(params, without, pixels).patches[0]
+    np.testing.assert_allclose(alike, np.broadcast_to(alike[0], alike.shape), atol=1e-12)
+
+
+def test_the_first_norms_stand_before_and_after_the_positions(rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **{**FAMILIES["no positions"], "pos_embed": "learned"})
+    params, pixels = random_params(config, rng), rng.standard_normal((1, 3, 7, 7))
+    kernel = params["patch_embed.proj.weight"].reshape(21, -1)
+    patch = rms_norm(kernel @ pixels.ravel(), params["patch_embed.norm.weight"], eps=config.norm_eps)
+    placed = patch + position_embedding(params, config, 1, 1)[0, 0]
+    tokens = [*params["reg_token"][0], placed]
+    wanted = [rms_norm(token, params["norm_pre.weight"], eps=config.norm_eps) for token in tokens]
+    stages: dict[str, np.ndarray] = {}
+    forward_features(params, config, pixels, stages=stages.__setitem__)
+    np.testing.assert_allclose(stages["embed"][0], wanted, atol=1e-12)
+
+
+def test_the_embedding_is_the_attention_pool_or_the_class_token_then_the_projection(rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES["pool beside class token"])
+    params = random_params(config, rng)
+    tokens = forward_features(params, config, rng.standard_normal((2, 3, 35, 49)))
+    pooled = attention_pool(params, config, tokens)
+    wanted = pooled @ params["projection.weight"].T
+    np.testing.assert_allclose(image_embedding(params, config, tokens), wanted, atol=1e-13)
+    clip = dataclasses.replace(config, attention_pool=False)
+    wanted = tokens.cls_token @ params["projection.weight"].T
+    np.testing.assert_allclose(image_embedding(params, clip, tokens), wanted, atol=1e-13)
+    plain = dataclasses.replace(clip, embedding_dim=0)
+    np.testing.assert_array_equal(image_embedding(params, plain, tokens), tokens.cls_token)
+    plain_pool = dataclasses.replace(config, embedding_dim=0)
+    np.testing.assert_array_equal(image_embedding(params, plain_pool, tokens), pooled)
+
+
+def test_a_model_without_class_token_says_how_else_to_pool(rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES["ijepa"])
+    params = random_params(config, rng)
+    tokens = forward_features(params, config, np.zeros((1, 3, 35, 49)))
+    for rule in ("cls", "cls+patch-mean", "embedding"):
+        with pytest.raises(ConfigError, match=f"{re.escape(rule)}.*no class token: choose the pooling 'patch-mean'"):
+            features(params, config, tokens, rule)
+    with pytest.raises(ConfigError, match="no class token"):
+        _ = tokens.cls_token
+    siglip = dataclasses.replace(SMALL, **FAMILIES["siglip"])
+    with pytest.raises(ConfigError, match="or 'embedding' for its attention pool"):
+        pooled_dim(siglip, "cls")
+
+
+def test_the_embedding_cannot_be_pooled_from_tokens_alone() -> None:
+    with pytest.raises(ConfigError, match="ask the model itself"):
+        pool(Tokens(all=np.zeros((1, 2, 3)), grid=(1, 1)), "embedding")

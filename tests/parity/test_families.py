@@ -131,12 +131,16 @@ def no_layer_scale(params, name, branch):
     return branch
 
 
-def shifted_grid(grid, size, *, antialias, offset):
-    return vit_resize(grid, size, antialias=antialias, offset=0.1)
+def shifted_grid(grid, size, *, method, offset):
+    return vit_resize(grid, size, method=method, offset=0.1)
 
 
 vit_resize = vit.resize_grid
-MISTAKES = [("gelu", tanh_gelu, 0), ("_layer_scale", no_layer_scale, 0), ("resize_grid", shifted_grid, 1)]
+MISTAKES = [
+    ("ACTIVATIONS", {"gelu": tanh_gelu}, 0),
+    ("_layer_scale", no_layer_scale, 0),
+    ("resize_grid", shifted_grid, 1),
+]
 
 
 @pytest.mark.parametrize(("function", "mistake", "resolution"), MISTAKES, ids=[case[0] for case in MISTAKES])

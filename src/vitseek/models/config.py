@@ -180,6 +180,11 @@ class ViTConfig:
         return self.img_size[0] // self.patch_size, self.img_size[1] // self.patch_size
 
     @property
+    def num_features(self) -> int:
+        """Width of the tokens that come out; the same as of those inside, unlike in models that merge patches."""
+        return self.embed_dim
+
+    @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.embed_dim // self.num_heads

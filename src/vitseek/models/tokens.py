@@ -16,7 +16,7 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 GEM_POWER = 3.0  # the value that Radenović et al., "Fine-tuning CNN Image Retrieval" (2018), start from and end near
 GEM_FLOOR = 1e-6  # theirs: a power needs positive numbers
-WITHOUT_CLASS_TOKEN = "this model has no class token: choose the pooling 'patch-mean' or 'gem'"
+NO_CLASS = "this model has no class token: choose the pooling 'patch-mean' or 'gem'"
 
 
 class Poolable(Protocol):
@@ -68,7 +68,7 @@ class Tokens:
     def cls_token(self) -> Array:
         """The class token, shape (B, D); ConfigError where the model has none."""
         if not self.class_token:
-            raise ConfigError(WITHOUT_CLASS_TOKEN)
+            raise ConfigError(NO_CLASS)
         return self.all[:, 0]
 
     @property
@@ -103,9 +103,9 @@ def check_pooling(rule: str, config: Poolable | None = None) -> None:
         return
     if rule in ("cls", "cls+patch-mean"):
         other = ", or 'embedding' for its attention pool" if config.attention_pool else ""
-        raise ConfigError(f"pooling {rule!r}: {WITHOUT_CLASS_TOKEN}{other}")
+        raise ConfigError(f"pooling {rule!r}: {NO_CLASS}{other}")
     if rule == "embedding" and not config.attention_pool:
-        raise ConfigError(f"pooling 'embedding' needs a class token or an attention pool; {WITHOUT_CLASS_TOKEN}")
+        raise ConfigError(f"pooling 'embedding' needs a class token or an attention pool; {NO_CLASS}")
 
 
 def pool(tokens: Tokens, rule: str) -> Array:
