@@ -7,8 +7,8 @@ import pytest
 
 from tests.models.random_swin import SMALL, random_swin_params
 from vitseek.errors import ConfigError, DTypeError, ShapeError
-from vitseek.models.swin import check_pooling, classify, forward_features, window_and_shift
-from vitseek.models.tokens import pool
+from vitseek.models.swin import classify, forward_features, window_and_shift
+from vitseek.models.tokens import pool, pooled_dim
 
 ROUNDING = 1e-12
 
@@ -113,8 +113,10 @@ def test_what_needs_a_class_token_says_so(params, rng) -> None:
     tokens = forward_features(params, SMALL, rng.standard_normal((1, 3, 60, 75)))
     with pytest.raises(ConfigError, match="no class token"):
         pool(tokens, "cls")
-    with pytest.raises(ConfigError, match=r"pooling must be patch-mean or gem, not 'cls'"):
-        check_pooling("cls")
+    for rule in ("cls", "cls+patch-mean", "embedding"):
+        with pytest.raises(ConfigError, match="choose the pooling 'patch-mean' or 'gem'"):
+            pooled_dim(SMALL, rule)
+    assert pooled_dim(SMALL, "patch-mean") == pooled_dim(SMALL, "gem") == 56
     with pytest.raises(ConfigError, match="no classification head"):
         classify(params, dataclasses.replace(SMALL, num_classes=0), tokens)
     with pytest.raises(ConfigError, match="no block 7: the model has blocks 0 to 6"):

@@ -43,7 +43,6 @@ Params = Mapping[str, Array]
 Stages = Callable[[str, Array], None]
 
 MERGE_EPS = 1e-5  # torch's default, which no config of microsoft, timm or transformers changes in these two norms
-POOLINGS = ("patch-mean", "gem")  # those of vitseek.models.tokens that need no class token
 
 
 def forward_features(
@@ -228,14 +227,6 @@ def check_pixels(pixels: Array, *, dtype: np.dtype[np.floating]) -> None:
     if pixels.dtype != dtype or dtype not in (np.float32, np.float64):
         raise DTypeError(
             f"pixels are {pixels.dtype} and the parameters {dtype}: make both float32 (or both float64, for tests)"
-        )
-
-
-def check_pooling(rule: str) -> None:
-    """Raise ConfigError unless ``rule`` is one that needs no class token."""
-    if rule not in POOLINGS:
-        raise ConfigError(
-            f"a Swin Transformer has no class token: pooling must be {' or '.join(POOLINGS)}, not {rule!r}"
         )
 
 

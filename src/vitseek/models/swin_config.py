@@ -49,8 +49,12 @@ class SwinConfig:
     """
 
     architecture: ClassVar[str] = "swin"
-    num_prefix_tokens: ClassVar[int] = 0  # there is no class token
+    # What a plain Vision Transformer may have and Swin has not; see ViTConfig.
+    class_token: ClassVar[bool] = False
+    num_prefix_tokens: ClassVar[int] = 0
     num_registers: ClassVar[int] = 0
+    attention_pool: ClassVar[bool] = False
+    embedding_dim: ClassVar[int] = 0
 
     embed_dim: int
     depths: tuple[int, ...]
