@@ -1,0 +1,1 @@
+"""Pictures from elsewhere: one from an address that a person gave."""
