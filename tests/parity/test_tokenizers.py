@@ -1,0 +1,28 @@
+"""Every kind of tokenizer against transformers on 1,000 texts: the numbers are equal, or the text is named."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.preprocess.varied_texts import varied_texts
+
+pytestmark = pytest.mark.parity
+pytest.importorskip("transformers", reason="transformers is not installed")
+pytest.importorskip("sentencepiece", reason="sentencepiece, which trains and runs SigLIP's reference, is not installed")
+pytest.importorskip("google.protobuf", reason="protobuf, which transformers' SigLIP tokenizer needs, is not installed")
+tokenizers = pytest.importorskip("tests.parity.tokenizers")
+
+
+@pytest.mark.filterwarnings("ignore:This sequence already has")  # "</s>" written at the end of a text
+@pytest.mark.parametrize("build", tokenizers.PAIRS, ids=lambda build: build.__name__)
+def test_a_thousand_texts_get_the_same_numbers(build, tmp_path: Path) -> None:
+    pair = build(tmp_path)
+    texts = varied_texts(1000)
+    assert len(texts) == 1000
+    assert pair.different(texts) == []
+
+
+def test_the_comparison_sees_a_difference(tmp_path: Path) -> None:
+    siglip = tokenizers.siglip(tmp_path)
+    assert siglip.ours("A red dress!") == siglip.theirs("a RED dress")
+    assert siglip.ours("a red dress") != siglip.theirs("a red cat")
