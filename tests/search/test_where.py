@@ -28,6 +28,7 @@ class Image:
     bytes: int
     date: str | None
     labels: tuple[str, ...]
+    predicted: tuple[tuple[str, float], ...] = ()
 
     @property
     def name(self):
@@ -38,10 +39,14 @@ def table(images):
     """The columns that Filter.to_sql promises to use, as the gallery's migration makes them."""
     db = sqlite3.connect(":memory:")
     db.execute("CREATE TABLE catalog (id INTEGER, path TEXT, name TEXT, width INT, height INT, bytes INT, date TEXT)")
-    db.execute("CREATE TABLE labels (image_id INTEGER NOT NULL, label TEXT NOT NULL)")
+    db.execute("CREATE TABLE predicted (image_id INTEGER, label TEXT, probability REAL, source TEXT)")
+    db.execute("CREATE TABLE tags (image_id INTEGER NOT NULL, label TEXT NOT NULL, source TEXT NOT NULL)")
     rows = [(i.id, i.path, i.name, i.width, i.height, i.bytes, i.date) for i in images]
     db.executemany("INSERT INTO catalog VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    db.executemany("INSERT INTO labels VALUES (?, ?)", [(i.id, label) for i in images for label in i.labels])
+    db.executemany("INSERT INTO tags VALUES (?, ?, 'user')", [(i.id, label) for i in images for label in i.labels])
+    said = [(i.id, label, probability, "zero-shot") for i in images for label, probability in i.predicted]
+    db.executemany("INSERT INTO predicted VALUES (?, ?, ?, ?)", said)
+    db.executemany("INSERT INTO tags VALUES (?, ?, ?)", [(row[0], row[1], row[3]) for row in said])
     return db
 
 
@@ -58,6 +63,75 @@ PHOTOS = [
     Image(5, unicodedata.normalize("NFD", "été/Ångström.jpg"), 1200, 1200, 2**40, "2025-01-01T00:00:00", ("été",)),
     Image(6, "caf\\xe9.jpg", 800, 29, 1_048_576, "2024-06-01T00:00:00", ("not", "a\\b", 'say "hi"')),
 ]
+
+GUESSED = [
+    Image(1, "a.jpg", 7, 5, 3, None, ("dress",), (("hat", 0.8), ("dress", 0.1))),
+    Image(2, "b.jpg", 7, 5, 3, None, (), (("dress", 0.8), ("evening dress", 0.25))),
+    Image(3, "c.jpg", 7, 5, 3, None, ("hat",), (("dress", 0.79999),)),
+    Image(4, "d.jpg", 7, 5, 3, None, ("shoe",)),
+    Image(5, "e.jpg", 7, 5, 3, None, (), (("été", 0.5), ("a>=b", 1.0))),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("label:dress", [1, 2, 3]),  # whoever says so
+        ("label:hat", [1, 3]),
+        ("not label:*", []),
+        ("predicted:dress", [1, 2, 3]),
+        ("predicted:DRESS>=0.8", [2]),  # of the same prediction: the hat of 1 does not count
+        ("predicted:dress >= 80%", [2]),
+        ("predicted:dress>.79999", [2]),
+        ("predicted:dress<0.8", [1, 3]),
+        ("predicted:dress<=0.8", [1, 2, 3]),
+        ("predicted:*dress>0.2 label:*", [2, 3]),
+        ('predicted:"evening dress">=0.25', [2]),
+        ("(predicted:dress>=0.8)", [2]),
+        ("predicted:dress>=0.8 or predicted:hat>=0.8", [1, 2]),
+        ("predicted=dress>=0.5", [2, 3]),
+        ("predicted!=dress>=0.5", [1, 4, 5]),
+        ("not predicted:*", [4]),
+        ("predicted:" + unicodedata.normalize("NFD", "été"), [5]),
+        ('predicted:"a>=b"', [5]),
+        ('label:"a>=b"', [5]),
+        ("predicted:a\\>=b", [5]),
+        ("confidence>=0.8", [1, 2, 5]),  # of the most probable prediction
+        ("confidence>0.8", [5]),
+        ("confidence:0.79..80%", [1, 2, 3]),
+        ("confidence!=0.8", [3, 4, 5]),
+        ("confidence<1", [1, 2, 3]),
+        ("not confidence>=0", [4]),
+        ("probability=1", [5]),
+        ("source:zero-shot", [1, 2, 3, 5]),
+        ("source:zero*", [1, 2, 3, 5]),
+        ("source=user", [1, 3, 4]),
+        ("not source:user", [2, 5]),
+    ],
+)
+def test_predicted_labels_are_found_with_their_probability(text, ids):
+    assert by_sql(table(GUESSED), text) == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "position"),
+    [
+        ("predicted:dress>=1.5", "no probability", 17),
+        ("predicted:dress>=high", "no probability", 17),
+        ("predicted:dress>=101%", "no probability", 17),
+        ("predicted:dress>=.", "no probability", 17),
+        ("predicted:dress>=", "wants a probability", 17),
+        ("predicted>=0.5", "is text and has no order", 9),
+        ("label:dress>=0.5", "a label has no probability", 11),
+        ("confidence>=often", "no probability", 12),
+        ("confidence:0.8..0.2", "nothing lies between", 11),
+        ('predicted:"dress"x', "a space is missing", 17),
+    ],
+)
+def test_a_probability_that_makes_no_sense_is_shown_where_it_stands(text, problem, position):
+    with pytest.raises(FilterSyntaxError, match=problem) as caught:
+        parse(text)
+    assert caught.value.position == position
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +244,7 @@ def test_quotes_and_semicolons_stay_values(photos_db):
     text = "label:'x\"; DROP TABLE labels; --' or path:\"') OR 1=1 --\" or name:x'/**/OR/**/1=1"
     clause, values = parse(text).to_sql()
     assert by_sql(photos_db, text) == []
-    assert re.fullmatch(r"[A-Za-z_ ()?'\\]+", clause)
+    assert re.fullmatch(r"[A-Za-z_ ()?='\\]+", clause)
     assert any("DROP TABLE" in str(value) for value in values)
 
 

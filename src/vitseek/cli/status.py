@@ -74,10 +74,13 @@ def _show(facts: "GalleryStatus") -> None:
         if space.images < facts.images and space.source is not None:
             parts.append(f"fill with: vitseek index --model {space.source}")
         _line(f"{title}{space.name}: {', '.join(parts)}")
-    if facts.labels:
-        most = [f"{label} {count:,}" for label, count in list(facts.labels.items())[:SHOWN_LABELS]]
-        rest = len(facts.labels) - len(most)
-        _line(f"Labels   {', '.join(most)}" + (f" and {rest:,} more" if rest else ""))
+    for title, (source, counts) in zip(_titles("Labels"), facts.labels_by_source.items(), strict=False):
+        most = [f"{label} {count:,}" for label, count in list(counts.items())[:SHOWN_LABELS]]
+        rest = len(counts) - len(most)
+        by = next((f" by {one.model}" for one in reversed(facts.predictions) if one.source == source and one.model), "")
+        _line(f"{title}{source}{by}: {', '.join(most)}" + (f" and {rest:,} more" if rest else ""))
+    for unfinished in (one for one in facts.predictions if one.finished is None):
+        note(f"the pass of {unfinished.source!r} that began {unfinished.started} has not finished: run it again")
     run = facts.last_run
     last = "never run"
     if run:

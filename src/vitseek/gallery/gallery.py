@@ -14,6 +14,7 @@ from vitseek.gallery import features, place
 from vitseek.gallery.features import ImportReport
 from vitseek.gallery.folders import Folders, PathLike, absolute
 from vitseek.gallery.indexing import Indexer, IndexOptions, Progress
+from vitseek.gallery.labels import USER, Labels, Probabilities, checked_source
 from vitseek.gallery.lock import Holder, WriteLock
 from vitseek.gallery.matrix import MatrixCache
 from vitseek.gallery.models import ModelLike, Models
@@ -87,6 +88,7 @@ class Gallery:
         database = Database(self._layout.database, read_only=read_only)
         self._catalog = Catalog(database, self.path)
         self._folders = Folders(self._catalog, self.path)
+        self._labels = Labels(self._catalog)
         self._matrices = MatrixCache(self._catalog, self._layout)
         self._models = Models(self._catalog, self.path, model, offline=offline, downloading=downloading)
         self._searcher = Searcher(self._catalog, self._matrices, self._models)
@@ -339,15 +341,39 @@ class Gallery:
 
     # -- labels, removal
 
-    def add_labels(self, ids: Iterable[int], labels: Iterable[str] | str) -> None:
-        """Give labels to images; they stay through re-indexing, renaming and editing of the files."""
-        numbers = self._checked_ids(ids)
-        self._catalog.add_labels(numbers, [_label(label) for label in _listed(labels)])
+    def add_labels(
+        self,
+        ids: Iterable[int],
+        labels: Iterable[str] | str,
+        *,
+        probabilities: Probabilities | None = None,
+        source: str = USER,
+    ) -> None:
+        """Give labels to images: the user's own, or with a source and probabilities those that a model predicts.
 
-    def remove_labels(self, ids: Iterable[int], labels: Iterable[str] | str) -> None:
-        """Take labels from images; a label that an image does not have is no error."""
-        numbers = self._checked_ids(ids)
-        self._catalog.remove_labels(numbers, [_label(label) for label in _listed(labels)])
+        The user's labels stay through re-indexing, renaming and editing of the files; a prediction belongs to what the
+        model saw, so it stays through a renaming and goes when the file is edited.
+
+        Parameters
+        ----------
+        probabilities
+            One number between 0 and 1, one for each label, or (images, labels).
+        source
+            What to call the predictions: a word, such as the model's. What it said before about other labels stays.
+        """
+        self._labels.add(self._checked_ids(ids), labels, probabilities, source)
+
+    def remove_labels(self, ids: Iterable[int], labels: Iterable[str] | str, *, source: str | None = None) -> None:
+        """Take labels from images; a label that an image does not have is no error.
+
+        Without ``source`` those of the user and of folders, no predictions.
+        """
+        self._labels.remove(self._checked_ids(ids), labels, source)
+
+    def remove_predictions(self, source: str, *, where: str | None = None) -> int:
+        """Take back what a source predicted, everywhere or for the images that match a filter; return how many."""
+        among = None if where is None else self._matching(where).tolist()
+        return self._labels.predictions.remove_source(checked_source(source), among)
 
     def _checked_ids(self, ids: Iterable[int]) -> list[int]:
         numbers = [int(number) for number in ([ids] if isinstance(ids, int) else ids)]
@@ -459,14 +485,3 @@ class Gallery:
         with self._lock("rebuilding"):
             for space in self._catalog.spaces():
                 self._matrices.write(space)
-
-
-def _listed(labels: Iterable[str] | str) -> list[str]:
-    return [labels] if isinstance(labels, str) else list(labels)
-
-
-def _label(text: str) -> str:
-    label = " ".join(text.split())
-    if not label or not label.isprintable():
-        raise UsageError(f"a label is printable text; this one is {text!r}")
-    return label

@@ -3,10 +3,18 @@
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NewType
+from typing import Any, Literal, NamedTuple, NewType
 
 ImageId = NewType("ImageId", int)
 Status = Literal["ok", "unreadable", "removed"]
+
+
+class Prediction(NamedTuple):
+    """A label that a model gave, and what it was called by: "zero-shot", "head" or a name of the user's choice."""
+
+    label: str
+    probability: float
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +23,8 @@ class ImageRecord:
 
     ``path`` is absolute and may hold undecodable bytes; ``relative_path`` is for people, "/" between folders.
     ``width`` and ``height`` are pixels with the EXIF orientation applied; ``date`` is when the picture was taken,
-    else when the file was changed. An unreadable image has a ``reason`` and no content.
+    else when the file was changed. An unreadable image has a ``reason`` and no content. ``labels`` are those of the
+    user and of folders; what models gave is in ``predictions``, the most probable first.
     """
 
     id: int
@@ -31,6 +40,7 @@ class ImageRecord:
     content_hash: str | None
     status: Status
     reason: str | None
+    predictions: tuple[Prediction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +129,23 @@ class SpaceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictionStatus:
+    """One pass of a classifier: ``details`` says with which labels and settings; None in ``finished``: not complete."""
+
+    source: str
+    model: str | None
+    details: dict[str, Any]
+    started: str
+    finished: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class GalleryStatus:
-    """The state of a gallery."""
+    """The state of a gallery.
+
+    ``labels`` counts the labels of the user and of folders; ``labels_by_source`` those of each source, also predicted
+    ones, the most frequent first.
+    """
 
     path: Path
     images: int
@@ -134,6 +159,8 @@ class GalleryStatus:
     schema: int
     last_run: dict[str, Any] | None
     writer: str | None
+    labels_by_source: dict[str, dict[str, int]] = field(default_factory=dict)
+    predictions: list[PredictionStatus] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON-able values."""

@@ -14,7 +14,10 @@ from vitseek.gallery.place import Layout
 from vitseek.gallery.stores.sqlite import Database
 
 # Parents before children, so that foreign keys hold while copying.
-TABLES = ("meta", "roots", "contents", "images", "labels", "spaces", "vectors", "mounts")
+TABLES = (
+    "meta", "roots", "contents", "images", "labels", "spaces", "vectors", "mounts", "prediction_runs", "predictions",
+)  # fmt: skip
+WITHOUT_ROWID = ("meta", "labels", "mounts", "predictions")
 CHUNK = 500
 
 
@@ -85,8 +88,14 @@ def _copy(aside: Path, new: Database, recovered: Recovered) -> None:
             ("vectors", "contents", "content_id"),
             ("vectors", "spaces", "space_id"),
             ("mounts", "roots", "root_id"),
+            ("predictions", "images", "image_id"),
+            ("predictions", "prediction_runs", "run_id"),
         ):
             connection.execute(f"DELETE FROM {table} WHERE {column} NOT IN (SELECT id FROM {parent})")  # noqa: S608
+        connection.execute(  # of what they were said is not known any more
+            "DELETE FROM predictions WHERE image_id IN "
+            "(SELECT id FROM images WHERE content_id NOT IN (SELECT id FROM contents))"
+        )
         connection.execute(
             "UPDATE images SET content_id = NULL, checked_ns = 0, mtime_ns = 0 "
             "WHERE content_id NOT IN (SELECT id FROM contents)"
@@ -126,7 +135,7 @@ def _copy_table(old: sqlite3.Connection, new: Database, table: str, recovered: R
 
 def _readable(old: sqlite3.Connection, sql: str, table: str, recovered: Recovered) -> Iterator[list[sqlite3.Row]]:
     """The rows up to a damaged page, then those that can be reached from the other end."""
-    orders = ("",) if table in ("meta", "labels", "mounts") else (" ORDER BY rowid", " ORDER BY rowid DESC")
+    orders = ("",) if table in WITHOUT_ROWID else (" ORDER BY rowid", " ORDER BY rowid DESC")
     for order in orders:
         cursor = old.cursor()
         try:

@@ -1,15 +1,17 @@
 """What state a gallery is in, and whether its index holds together."""
 
+import json
 import os
 
 from vitseek.gallery.identity import display
 from vitseek.gallery.lock import writer
 from vitseek.gallery.matrix import MatrixCache
 from vitseek.gallery.place import Layout
-from vitseek.gallery.records import GalleryStatus, Problem, RootStatus, SpaceStatus
+from vitseek.gallery.records import GalleryStatus, PredictionStatus, Problem, RootStatus, SpaceStatus
 from vitseek.gallery.spaces import Space
 from vitseek.gallery.stores.catalog import Catalog, Root
 from vitseek.gallery.stores.migrate import SCHEMA
+from vitseek.gallery.stores.predictions import Predictions
 
 FIRST_PROBLEMS = 20  # all of them: Gallery.unreadable()
 
@@ -20,6 +22,7 @@ def status(catalog: Catalog, layout: Layout, matrices: MatrixCache) -> GallerySt
     unreadable = catalog.ids_with_status("unreadable")
     last = catalog.database.row("SELECT started, finished FROM runs ORDER BY id DESC LIMIT 1")
     busy = writer(layout.lock)
+    predictions = Predictions(catalog.database)
     return GalleryStatus(
         path=layout.folder,
         images=int(catalog.database.value("SELECT count(*) FROM catalog")),
@@ -33,6 +36,11 @@ def status(catalog: Catalog, layout: Layout, matrices: MatrixCache) -> GallerySt
         schema=SCHEMA,
         last_run={"started": last["started"], "finished": last["finished"]} if last else None,
         writer=str(busy) if busy else None,
+        labels_by_source=predictions.label_counts(),
+        predictions=[
+            PredictionStatus(run.source, run.model, json.loads(run.details), run.started, run.finished)
+            for run in predictions.runs()
+        ],
     )
 
 

@@ -7,11 +7,13 @@ r"""The filter language of ``--where``: text → a small tree → parameterised 
     factor  = "not" factor | "(" filter ")" | test
     test    = field operator value
     value   = word | "quoted words" | 'quoted words' | low..high
+    After the value of "predicted" may come a bound of its probability: predicted:dress>=0.8
 
 `docs/search.md` describes fields and operators for users, `conditions.py` what a test means.
 """
 
 import calendar
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from decimal import Decimal
 from vitseek.errors import FilterSyntaxError
 from vitseek.search.conditions import (
     FIELDS,
+    LABEL_FIELDS,
     TEXT_FIELDS,
     And,
     AtLeast,
@@ -30,6 +33,8 @@ from vitseek.search.conditions import (
     Not,
     Or,
     Pattern,
+    Probability,
+    Value,
     Wild,
 )
 
@@ -37,7 +42,7 @@ MAX_LENGTH = 2000  # characters
 MAX_DEPTH = 32  # parentheses and "not" inside each other
 MAX_NUMBER = 10**15  # pixels or bytes; well inside SQLite's 64-bit integers
 
-_ALIASES = {"size": "bytes", "labels": "label"}
+_ALIASES = {"size": "bytes", "labels": "label", "probability": "confidence"}
 
 
 def parse(text: str) -> Filter:
@@ -60,6 +65,10 @@ _BARE = re.compile(r"(?:\\.|[^\s()\\])+", re.DOTALL)
 _QUOTED = {quote: re.compile(rf"{quote}((?:\\.|[^{quote}\\])*){quote}", re.DOTALL) for quote in "\"'"}
 _PIECE = re.compile(r"\\(.)|(.)", re.DOTALL)
 _NUMBER = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s?([A-Za-z]*)", re.ASCII)
+_PROBABILITY = re.compile(r"(\d{0,30}(?:\.\d{1,30})?)(%?)", re.ASCII)
+_BARE_PREDICTED = re.compile(r"(?:\\.|[^\s()\\<>])+", re.DOTALL)
+_SIGN = re.compile(r">=|<=|>|<")  # after the value of "predicted" comes a bound of its probability
+_LOOKS_BOUNDED = re.compile(r"(.+?)(?:>=|<=|>|<)\s*\d*\.?\d+%?", re.DOTALL)
 _DATE = re.compile(
     r"(\d{4})(?:-(\d{2})(?:-(\d{2})(?:[T ]([01]\d|2[0-3])(?::([0-5]\d)(?::([0-5]\d))?)?)?)?)?", re.ASCII | re.IGNORECASE
 )
@@ -143,7 +152,7 @@ class _Parser:
         value_at = self.at
         value = self.value(field)
         if field in TEXT_FIELDS:
-            return _text_test(field, op, value)
+            return _text_test(field, op, value, self.within() if field == "predicted" else None)
         return self.ordered(field, op, _unescaped(value), value_at)
 
     def field(self) -> str:
@@ -179,11 +188,12 @@ class _Parser:
             if not quoted:
                 raise self.error(f"this {self.text[start]} is never closed", start, "Add the closing quote.")
             self.at = quoted.end()
-            if self.at < len(self.text) and self.text[self.at] not in ")" and not self.text[self.at].isspace():
+            ends = ")<>" if field == "predicted" else ")"
+            if self.at < len(self.text) and self.text[self.at] not in ends and not self.text[self.at].isspace():
                 raise self.error("a space is missing after the closing quote", self.at)
             value = quoted[1]
         else:
-            bare = _BARE.match(self.text, start)
+            bare = (_BARE_PREDICTED if field == "predicted" else _BARE).match(self.text, start)
             if not bare:
                 found = "the filter ends here" if start == len(self.text) else f"'{self.text[start]}' is no value"
                 hint = f"For example {_EXAMPLE[field]}; a value with spaces or parentheses goes in quotes."
@@ -192,8 +202,27 @@ class _Parser:
             value = bare[0]
             if self.at < len(self.text) and self.text[self.at] == "(":
                 raise self.error("a value with parentheses must be in quotes", start)
+            if field == "label" and (bounded := _LOOKS_BOUNDED.fullmatch(value)):
+                hint = f"Write predicted:{value}; a label with such signs in it goes in quotes."
+                raise self.error("a label has no probability, a prediction has", start + len(bounded[1]), hint)
         self.skip_space()
         return value
+
+    def within(self) -> Probability | None:
+        """The bound of a prediction's probability, if one comes."""
+        sign = _SIGN.match(self.text, self.at)
+        if not sign:
+            return None
+        self.at = sign.end()
+        self.skip_space()
+        number = _BARE.match(self.text, self.at)
+        if not number:
+            raise self.error(f"'{sign[0]}' wants a probability", self.at, f"For example {_EXAMPLE['predicted']}")
+        value, after = self.probability(number[0], self.at)
+        self.at = number.end()
+        self.skip_space()
+        sides = {">=": (value, None), ">": (after, None), "<": (None, value), "<=": (None, after)}
+        return Probability(*sides[sign[0]])
 
     def ordered(self, field: str, op: str, value: str, at: int) -> Filter:
         """A test on a number or a date: half-open bounds only, so that every operator is exact."""
@@ -220,10 +249,12 @@ class _Parser:
         found = parts[0] if len(parts) == 1 else And(tuple(parts))
         return Not(found) if op == "!=" else found
 
-    def bound(self, field: str, value: str, at: int) -> tuple[int | str, int | str]:
+    def bound(self, field: str, value: str, at: int) -> tuple[Value, Value]:
         """The first value that counts as ``value``, and the first one after it."""
         if field == "date":
             return self.moment(value.strip(), at)
+        if field == "confidence":
+            return self.probability(value.strip(), at)
         number = self.number(field, value.strip(), at)
         return number, number + 1
 
@@ -240,6 +271,14 @@ class _Parser:
         if scaled != int(scaled):
             raise self.error(f"'{value}' is not a whole number of {'bytes' if field == 'bytes' else 'pixels'}", at)
         return int(scaled)
+
+    def probability(self, value: str, at: int) -> tuple[float, float]:
+        found = _PROBABILITY.fullmatch(value)
+        number = float(found[1]) / (100 if found[2] else 1) if found and found[1].strip(".") else -1.0
+        if not 0 <= number <= 1:
+            hint = f"For example {_EXAMPLE['predicted']} or {_EXAMPLE['confidence']}"
+            raise self.error(f"'{value}' is no probability: wanted a number from 0 to 1, or 0% to 100%", at, hint)
+        return number, math.nextafter(number, math.inf)
 
     def moment(self, value: str, at: int) -> tuple[str, str]:
         found = _DATE.fullmatch(value)
@@ -284,16 +323,20 @@ _EXAMPLE = {
     "path": "path:*beach*",
     "name": "name:*.png",
     "label": "label:dress",
+    "predicted": "predicted:dress>=0.8",
+    "source": "source:zero-shot",
     "width": "width>=800",
     "height": "height<600",
     "bytes": "bytes>1.5MB",
     "date": "date>=2024-05-17",
+    "confidence": "confidence<0.5",
 }
 _RANGE = {
     "width": "width:800..1200",
     "height": "height:..600",
     "bytes": "bytes:1MB..5MB",
     "date": "date:2024-05..2024-08",
+    "confidence": "confidence:0.2..0.6",
 }
 
 
@@ -312,16 +355,16 @@ def _similar(name: str) -> str:
     return f"Did you mean '{_ALIASES.get(close[0], close[0])}'? " if close else ""
 
 
-def _in_order(first: int | str, end: int | str) -> bool:
-    if isinstance(first, int) and isinstance(end, int):
+def _in_order(first: Value, end: Value) -> bool:
+    if not isinstance(first, str) and not isinstance(end, str):
         return first < end
     return str(first) < str(end)
 
 
-def _text_test(field: str, op: str, value: str) -> Filter:
+def _text_test(field: str, op: str, value: str, probability: Probability | None) -> Filter:
     if op == ":":
-        return Like(field, _pattern(field, value))
-    found = Equals(field, _visible(_unescaped(value)))
+        return Like(field, _pattern(field, value), probability)
+    found = Equals(field, _visible(_unescaped(value)), probability)
     return Not(found) if op == "!=" else found
 
 
@@ -334,7 +377,7 @@ def _pattern(field: str, value: str) -> Pattern:
         elif not (piece is Wild.ANY and pieces and pieces[-1] is Wild.ANY):
             pieces.append(piece)
     # A path or a name without a wildcard is looked for anywhere in it; a label is a word of its own.
-    if field != "label" and not any(isinstance(piece, Wild) for piece in pieces):
+    if field not in LABEL_FIELDS and not any(isinstance(piece, Wild) for piece in pieces):
         pieces = [Wild.ANY, *pieces, Wild.ANY] if pieces else [Wild.ANY]
     return tuple(_visible(piece) if isinstance(piece, str) else piece for piece in pieces)
 

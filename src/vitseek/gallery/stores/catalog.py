@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitseek.gallery.records import ImageRecord
+from vitseek.gallery.records import ImageRecord, Prediction
 from vitseek.gallery.spaces import Space, SpaceKey, free_name
 from vitseek.gallery.stores.sqlite import Database, Row
 
@@ -22,7 +22,10 @@ _RECORD = """
     SELECT i.id, i.root_id, i.raw_path, i.path, i.bytes, i.mtime_ns, i.date, i.status, i.reason,
            c.width, c.height, c.hash,
            (SELECT json_group_array(label)
-            FROM (SELECT label FROM labels WHERE image_id = i.id ORDER BY label)) AS labels
+            FROM (SELECT label FROM labels WHERE image_id = i.id ORDER BY label)) AS labels,
+           (SELECT json_group_array(json_array(label, probability, source))
+            FROM (SELECT * FROM predicted WHERE image_id = i.id ORDER BY probability DESC, label, source))
+            AS predictions
     FROM images AS i LEFT JOIN contents AS c ON c.id = i.content_id
 """
 
@@ -170,10 +173,10 @@ class Catalog:
             [(image_id, label) for image_id in ids for label in labels],
         )
 
-    def remove_labels(self, ids: Iterable[int], labels: Sequence[str]) -> None:
+    def remove_labels(self, ids: Iterable[int], labels: Sequence[str], *, source: str | None = None) -> None:
         self.database.write_many(
-            "DELETE FROM labels WHERE image_id = ? AND label = ?",
-            [(image_id, label) for image_id in ids for label in labels],
+            "DELETE FROM labels WHERE image_id = ? AND label = ? AND coalesce(source = ?, 1)",
+            [(image_id, label, source) for image_id in ids for label in labels],
         )
 
     def remove_folder_labels(self) -> None:
@@ -304,6 +307,7 @@ def _record(row: Row, roots: dict[int, Path]) -> ImageRecord:
         content_hash=row["hash"].hex() if row["hash"] else None,
         status=row["status"],
         reason=row["reason"],
+        predictions=tuple(Prediction(*values) for values in json.loads(row["predictions"])),
     )
 
 

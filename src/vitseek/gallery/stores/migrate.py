@@ -10,7 +10,7 @@ from vitseek.version import __version__
 APPLICATION_ID = 0x76697473  # "vits", in the header of every index: another program's database is not taken for one
 
 
-SCHEMA = 2  # what this vitseek reads and writes: the number of the last migration
+SCHEMA = 3  # what this vitseek reads and writes: the number of the last migration
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 

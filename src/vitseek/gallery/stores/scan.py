@@ -325,6 +325,19 @@ class Scan:
             (target, source),
         )
 
+    def _copy_predictions(self, source: int, target: int) -> None:
+        """For the same content only: what a model saw in other bytes says nothing of these."""
+        said = (
+            "SELECT s.source FROM predictions AS q JOIN prediction_runs AS s ON s.id = q.run_id "
+            "WHERE q.image_id = :target"
+        )
+        self._database.rows(
+            "INSERT OR IGNORE INTO predictions (run_id, image_id, label, probability) "  # noqa: S608  # constants
+            "SELECT p.run_id, :target, p.label, p.probability FROM predictions AS p JOIN prediction_runs AS r "
+            f"ON r.id = p.run_id WHERE p.image_id = :source AND r.source NOT IN ({said})",
+            {"source": source, "target": target},
+        )
+
     # -- folder names as labels
 
     def label_all_by_folder(self) -> None:
@@ -395,6 +408,7 @@ class Scan:
         """The image ``old`` is where ``new`` was found; ``new`` never was another."""
         if new <= self._newest_before:  # of an earlier, interrupted run: its labels may be the user's
             self._copy_labels(new, old)
+            self._copy_predictions(new, old)
         place = self._database.row("SELECT * FROM images WHERE id = ?", (new,))
         assert place is not None
         self._database.rows("DELETE FROM images WHERE id = ?", (new,))
