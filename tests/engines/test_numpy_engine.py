@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.models.random_weights import FAMILIES, SMALL, random_params
+from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
 from vitseek.engines import forward, numpy_engine
+from vitseek.engines.fold import fold
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.errors import ConfigError, DTypeError, ShapeError
-from vitseek.models.vit import POOLINGS, classify, forward_features, pool
+from vitseek.models.vit import classify, features, forward_features
 
 ROUNDING = 1e-11
 FLOAT32 = 2e-5
@@ -22,15 +23,15 @@ FLOAT32 = 2e-5
 def test_folded_weights_and_shared_work_change_nothing(family: str, threads: int, rng: np.random.Generator) -> None:
     config = dataclasses.replace(SMALL, **FAMILIES[family])
     params = random_params(config, rng)
-    engine = NumpyEngine(params, config, threads=threads, dtype=np.float64)
+    engine = NumpyEngine(params, config, rules(config)[0], threads=threads, dtype=np.float64)
     for shape in ((1, 3, 35, 49), (3, 3, 14, 63), (7, 3, 7, 7)):
         pixels = rng.standard_normal(shape)
         wanted = forward_features(params, config, pixels, attention_blocks=(0, -1))
         found = engine.tokens(pixels, attention_blocks=(0, -1))
         np.testing.assert_allclose(found.all, wanted.all, atol=ROUNDING)
         np.testing.assert_allclose(engine.forward(pixels), wanted.all, atol=ROUNDING)
-        np.testing.assert_allclose(engine.embed_pixels(pixels), wanted.cls_token, atol=ROUNDING)
         np.testing.assert_allclose(found.registers, wanted.registers, atol=ROUNDING)
+        np.testing.assert_allclose(found.patches, wanted.patches, atol=ROUNDING)
         assert found.grid == wanted.grid
         assert list(found.attention) == list(wanted.attention)
         for block, weights in wanted.attention.items():
@@ -44,28 +45,77 @@ def test_float32_stays_within_rounding_of_float64(family: str, rng: np.random.Ge
     config = dataclasses.replace(SMALL, **FAMILIES[family])
     params, pixels = random_params(config, rng), rng.standard_normal((3, 3, 35, 49))
     wanted = forward_features(params, config, pixels).all
-    engine = NumpyEngine({name: value.astype(np.float32) for name, value in params.items()}, config, threads=2)
+    single = {name: value.astype(np.float32) for name, value in params.items()}
+    engine = NumpyEngine(single, config, rules(config)[-1], threads=2)
+    features_wanted = features(params, config, forward_features(params, config, pixels), rules(config)[-1])
+    np.testing.assert_allclose(engine.embed_pixels(pixels.astype(np.float32)), features_wanted, atol=FLOAT32)
     found = engine.forward(pixels.astype(np.float32))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, atol=FLOAT32)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS[:4])
-def test_pooling_is_that_of_the_tokens(pooling: str, rng: np.random.Generator) -> None:
-    params, pixels = random_params(SMALL, rng), rng.standard_normal((4, 3, 35, 49))
-    engine = NumpyEngine(params, SMALL, pooling, threads=3, dtype=np.float64)
-    wanted = pool(forward_features(params, SMALL, pixels), pooling)
-    assert engine.embed_dim == wanted.shape[1]
-    np.testing.assert_allclose(engine.embed_pixels(pixels), wanted, atol=ROUNDING)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_are_those_of_the_plain_pass_by_every_rule(
+    family: str, threads: int, rng: np.random.Generator
+) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES[family])
+    params, pixels = random_params(config, rng), rng.standard_normal((4, 3, 14, 49))
+    tokens = forward_features(params, config, pixels)
+    assert len(rules(config)) >= 2
+    for rule in rules(config):
+        engine = NumpyEngine(params, config, rule, threads=threads, dtype=np.float64)
+        wanted = features(params, config, tokens, rule)
+        assert engine.embed_dim == wanted.shape[1]
+        np.testing.assert_allclose(engine.embed_pixels(pixels), wanted, atol=ROUNDING, err_msg=rule)
+        np.testing.assert_allclose(engine.pool(engine.tokens(pixels)), wanted, atol=ROUNDING, err_msg=rule)
 
 
-def test_cutting_rows_smaller_changes_nothing(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    params, pixels = random_params(SMALL, rng), rng.standard_normal((5, 3, 35, 49))
-    wanted = forward_features(params, SMALL, pixels).all
+def test_only_the_first_tokens_of_the_last_block_are_computed_where_they_suffice(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    usual = forward.Pass._feed_forward
+
+    def counting(self: forward.Pass, mlp: object, x: np.ndarray, *args: object) -> None:
+        rows.append(len(x))
+        usual(self, mlp, x, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(forward.Pass, "_feed_forward", counting)
+    clip, pooled = (dataclasses.replace(SMALL, **FAMILIES[name]) for name in ("clip", "pool beside class token"))
+    for config, rule, last in ((SMALL, "cls", 1), (clip, "embedding", 1), (clip, "gem", 36), (pooled, "embedding", 39)):
+        rows.clear()
+        NumpyEngine(random_params(config, rng), config, rule, threads=1, dtype=np.float64).embed_pixels(
+            np.zeros((1, 3, 35, 49))
+        )
+        assert rows == [config.num_prefix_tokens + 35] * 2 + [last]
+
+
+def test_rotary_weights_keep_their_products_in_another_order(rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES["dinov3"])
+    params = random_params(config, rng)
+    block = fold(params, config, np.float64).blocks[0]
+    plain = params["blocks.0.attn.qkv.weight"] * params["blocks.0.norm1.weight"]
+    width, half = config.embed_dim, config.head_dim // 2
+    for place in (0, 1, 2, 3, config.head_dim, width, width + 5):
+        pair, second = divmod(place % config.head_dim, 2)
+        old = place - place % config.head_dim + pair + second * half
+        scale = config.head_dim**-0.5 if place < width else 1
+        np.testing.assert_allclose(block.qkv_weight[:, place], plain[old] * scale, atol=1e-14)
+    np.testing.assert_allclose(block.qkv_weight[:, 2 * width :], plain[2 * width :].T, atol=1e-14)
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov3", "clip", "siglip", "no positions"])
+def test_cutting_rows_smaller_changes_nothing(
+    family: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES[family])
+    params, pixels = random_params(config, rng), rng.standard_normal((5, 3, 35, 49))
+    wanted = forward_features(params, config, pixels).all
     monkeypatch.setattr("vitseek.nn.attention.SCORES_LIMIT", 100)
     monkeypatch.setattr("vitseek.engines.kernels.BLOCK_NUMBERS", 50)
     monkeypatch.setattr(numpy_engine, "PACK_ROWS", 1)
-    engine = NumpyEngine(params, SMALL, threads=2, dtype=np.float64)
+    engine = NumpyEngine(params, config, rules(config)[0], threads=2, dtype=np.float64)
     np.testing.assert_allclose(engine.forward(pixels), wanted, atol=ROUNDING)
 
 
@@ -144,3 +194,5 @@ def test_wrong_input_is_refused_before_any_thread_starts(rng: np.random.Generato
         engine.embed_pixels(np.zeros((1, 3, 36, 49), dtype=np.float32))
     with pytest.raises(ConfigError, match="pooling must be one of"):
         NumpyEngine({}, SMALL, "max")
+    with pytest.raises(ConfigError, match="pooling 'cls': this model has no class token"):
+        NumpyEngine({}, dataclasses.replace(SMALL, **FAMILIES["siglip"]), "cls")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vitseek.engines import kernels
-from vitseek.engines.fold import FoldedBlock, FoldedWeights
+from vitseek.engines.fold import FoldedBlock, FoldedMlp, FoldedNorm, FoldedWeights
 from vitseek.models.config import ViTConfig
 from vitseek.models.vit import Stages
 from vitseek.nn.attention import SCORES_LIMIT
@@ -76,7 +76,9 @@ class Pass:
     Parameters
     ----------
     positions : shape (rows * columns, D)
-        For this grid, with the patch projection's bias added.
+        For this grid, with everything constant that is added to a patch.
+    rotation : shape (rows * columns, d / 2), complex
+        How rotary positions turn the pairs of channels of each patch; ``None`` without such positions.
     tokens
         N.
     attention : block -> shape (B, H, N, N)
@@ -87,6 +89,7 @@ class Pass:
     weights: FoldedWeights
     pixels: Array
     positions: Array
+    rotation: NDArray[np.complexfloating] | None
     tokens: int
     wanted: int | None
     out: Array
@@ -98,11 +101,15 @@ class Pass:
         mine = team.rows_of(member, len(images) * self.tokens)
         scratch = space.scratch[member]
         self._embed(images, space.x, mine)
+        if self.weights.pre_norm is not None:
+            self._norm(self.weights.pre_norm, space.x[mine], space.x[mine])
         self._tell("embed", space.x)
         for index, block in enumerate(self.weights.blocks):
             shortcut = self.wanted is not None and index == self.config.depth - 1
             qkv = space.qkv[index % len(space.qkv)]
             self._keys_and_values(block, space, qkv, mine, with_query=not shortcut)
+            if self.rotation is not None:
+                self._rotate(images, qkv, mine, with_query=not shortcut)
             if team.size > 1:
                 team.barrier.wait()  # now qkv holds the rows of all members
             if shortcut:
@@ -113,10 +120,10 @@ class Pass:
             x, branch = space.x[mine], space.normed[mine]
             np.matmul(space.mixed[mine], block.proj_weight, out=branch)
             kernels.add_branch(x, branch, block.proj_bias)
-            self._feed_forward(block, x, branch, space.hidden[mine], space.gates[mine], scratch)
+            self._feed_forward(block.mlp, x, branch, space.hidden[mine], space.gates[mine], scratch)
             self._tell(f"block.{index}", space.x)
         out = self.out[images.start : images.stop].reshape(-1, self.config.embed_dim)[mine]
-        self._final_norm(space.x[mine], out)
+        self._norm(self.weights.norm, space.x[mine], out)
         self._tell("norm", self.out)
 
     def _tell(self, name: str, rows: Array) -> None:
@@ -143,17 +150,31 @@ class Pass:
                 patches = patchify(self.pixels[image : image + 1], self.config.patch_size)[0, first:last]
                 target = tokens[first + prefix : last + prefix]
                 np.matmul(patches, self.weights.patch_weight, out=target)
+                if self.weights.patch_norm is not None:
+                    target += self.weights.patch_bias
+                    self._norm(self.weights.patch_norm, target, target)
                 target += self.positions[first:last]
 
     def _keys_and_values(
         self, block: FoldedBlock, space: Workspace, qkv: Array, mine: slice, *, with_query: bool
     ) -> None:
         """Write normed rows, and their (query,) key and value with bias to ``qkv``, shape (R, 3 D)."""
-        kernels.normalise(space.x[mine], eps=self.config.norm_eps, out=space.normed[mine])
+        self._normalise(space.x[mine], space.normed[mine])
         columns = slice(0 if with_query else self.config.embed_dim, None)
         target = qkv[mine, columns]
         np.matmul(space.normed[mine], block.qkv_weight[:, columns], out=target)
         kernels.add_bias(target, block.qkv_bias[columns])
+
+    def _rotate(self, images: range, qkv: Array, mine: slice, *, with_query: bool) -> None:
+        """Turn (queries and) keys of the patches among my rows by their places; prefix tokens have none."""
+        assert self.rotation is not None
+        prefix, heads = self.config.num_prefix_tokens, self.config.num_heads
+        pairs = qkv.view(self.rotation.dtype).reshape(len(qkv), 3 * heads, -1)  # (R, 3 H, d / 2), a view
+        for _, base, here in self._images(images, mine):
+            first = max(here.start, prefix)
+            rows, places = slice(base + first, base + here.stop), slice(first - prefix, here.stop - prefix)
+            if first < here.stop:
+                kernels.rotate(pairs[rows, 0 if with_query else heads : 2 * heads], self.rotation[places])
 
     def _attend(self, images: range, index: int, qkv: Array, mixed: Array, mine: slice, scratch: Array) -> None:
         kept = self.attention.get(index)
@@ -180,17 +201,17 @@ class Pass:
         return query, key, value
 
     def _feed_forward(
-        self, block: FoldedBlock, x: Array, normed: Array, hidden: Array, gates: Array, scratch: Array
+        self, mlp: FoldedMlp, x: Array, normed: Array, hidden: Array, gates: Array, scratch: Array
     ) -> None:
         """Add the feed-forward branch to ``x``; all arrays have the same rows."""
-        kernels.normalise(x, eps=self.config.norm_eps, out=normed)
-        np.matmul(normed, block.up_weight, out=gates)
+        self._normalise(x, normed)
+        np.matmul(normed, mlp.up_weight, out=gates)
         if self.config.mlp_layer == "swiglu":
-            kernels.bias_swiglu(gates, block.up_bias, out=hidden)
+            kernels.bias_swiglu(gates, mlp.up_bias, out=hidden)
         else:
-            kernels.bias_gelu(gates, block.up_bias, scratch=scratch)
-        np.matmul(hidden, block.down_weight, out=normed)
-        kernels.add_branch(x, normed, block.down_bias)
+            kernels.ACTIVATIONS[self.config.mlp_layer](gates, mlp.up_bias, scratch=scratch)
+        np.matmul(hidden, mlp.down_weight, out=normed)
+        kernels.add_branch(x, normed, mlp.down_bias)
 
     def _finish_first_tokens(
         self, images: range, block: FoldedBlock, space: Workspace, qkv: Array, scratch: Array
@@ -215,10 +236,14 @@ class Pass:
         branch = mixed @ block.proj_weight
         kernels.add_branch(x, branch, block.proj_bias)
         count = len(first)
-        self._feed_forward(block, x, branch, space.hidden[:count], space.gates[:count], scratch)
-        self._final_norm(x, self.out[images.start : images.stop].reshape(count, width))
+        self._feed_forward(block.mlp, x, branch, space.hidden[:count], space.gates[:count], scratch)
+        self._norm(self.weights.norm, x, self.out[images.start : images.stop].reshape(count, width))
 
-    def _final_norm(self, x: Array, out: Array) -> None:
-        kernels.normalise(x, eps=self.config.norm_eps, out=out)
-        out *= self.weights.norm_weight
-        out += self.weights.norm_bias
+    def _normalise(self, x: Array, out: Array) -> None:
+        kernels.normalise(x, eps=self.config.norm_eps, out=out, centre=self.config.norm_layer == "layernorm")
+
+    def _norm(self, norm: FoldedNorm, x: Array, out: Array) -> None:
+        self._normalise(x, out)
+        out *= norm.weight
+        if norm.bias is not None:
+            out += norm.bias

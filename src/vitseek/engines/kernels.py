@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vitseek.nn.activations import gelu
+from vitseek.nn.activations import gelu, gelu_tanh
 from vitseek.nn.attention import row_blocks
 
 Array = NDArray[np.floating]
@@ -25,18 +25,22 @@ def blocks_of(rows: int, columns: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows))
 
 
-def normalise(x: Array, *, eps: float, out: Array) -> None:
-    """Write each row of ``x``, shape (rows, D), with mean 0 and variance 1 to ``out``."""
+def normalise(x: Array, *, eps: float, out: Array, centre: bool = True) -> None:
+    """Write each row of ``x``, shape (rows, D), with mean 0 and variance 1 to ``out``, which may be ``x``.
+
+    Without ``centre`` the mean stays, and the mean square becomes 1 (RMSNorm).
+    """
     width = x.shape[1]
     scale, small = x.dtype.type(1 / width), x.dtype.type(eps)
     for rows in blocks_of(*x.shape):
         block, result = x[rows], out[rows]
-        np.subtract(block, block.mean(axis=1, keepdims=True), out=result)
-        spread = np.vecdot(result, result)[:, None]  # (rows, 1)
+        if centre:
+            block = np.subtract(block, block.mean(axis=1, keepdims=True), out=result)
+        spread = np.vecdot(block, block)[:, None]  # (rows, 1)
         spread *= scale
         spread += small
         np.sqrt(spread, out=spread)
-        result /= spread
+        np.divide(block, spread, out=result)
 
 
 def add_branch(x: Array, branch: Array, bias: Array) -> None:
@@ -62,6 +66,28 @@ def bias_gelu(hidden: Array, bias: Array, *, scratch: Array) -> None:
         gelu(block, out=block, scratch=space, doubled=True)
 
 
+def bias_gelu_tanh(hidden: Array, bias: Array, *, scratch: Array) -> None:
+    """Replace ``hidden``, shape (rows, F), by 2 tanh-GELU(hidden + bias)."""
+    for rows in blocks_of(*hidden.shape):
+        block = hidden[rows]
+        block += bias
+        gelu_tanh(block, out=block, scratch=scratch[: block.size].reshape(1, *block.shape), doubled=True)
+
+
+def bias_quick_gelu(hidden: Array, bias: Array, *, scratch: Array) -> None:
+    """Replace ``hidden``, shape (rows, F), by h (1 + tanh h) with h = hidden + bias: quick GELU, its slope folded."""
+    one = hidden.dtype.type(1)
+    for rows in blocks_of(*hidden.shape):
+        block = hidden[rows]
+        block += bias
+        inner = np.tanh(block, out=scratch[: block.size].reshape(block.shape))
+        inner += one
+        block *= inner
+
+
+ACTIVATIONS = {"gelu": bias_gelu, "gelu-tanh": bias_gelu_tanh, "quick-gelu": bias_quick_gelu}
+
+
 def bias_swiglu(both: Array, bias: Array, *, out: Array) -> None:
     """Write SiLU(gate) * value to ``out``, shape (rows, F), for ``both + bias`` = (gate / 2, value), (rows, 2 F)."""
     half = out.shape[1]
@@ -74,6 +100,20 @@ def bias_swiglu(both: Array, bias: Array, *, out: Array) -> None:
         result += one
         result *= gate
         result *= value
+
+
+def rotate(heads: NDArray[np.complexfloating], rotation: NDArray[np.complexfloating]) -> None:
+    """Turn pairs of channels in place.
+
+    Parameters
+    ----------
+    heads : shape (rows, heads, d / 2)
+        Queries or keys, the two channels of a pair as one complex number.
+    rotation : shape (rows, d / 2)
+        exp(i angle).
+    """
+    for rows in blocks_of(heads.shape[0], heads.shape[1] * heads.shape[2] * 2):
+        heads[rows] *= rotation[rows, None]
 
 
 def attend(query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None = None) -> None:

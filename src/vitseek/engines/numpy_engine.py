@@ -5,8 +5,9 @@ one matrix, because larger matrix products run faster. When fewer images than th
 team and share the rows of one image: everything but attention works on rows alone, so they meet once a block, when the
 keys and values of all rows are there.
 
-When only the first tokens are wanted (the class token), the last block computes keys and values for all rows, and the
-rest for those tokens alone. That is exact, not an approximation: no later block could use the other rows.
+When only the first tokens are wanted (the class token, or the embedding that is projected from it), the last block
+computes keys and values for all rows, and the rest for those tokens alone. That is exact, not an approximation: no
+later block could use the other rows.
 """
 
 from __future__ import annotations
@@ -19,12 +20,20 @@ from functools import lru_cache, partial
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from vitseek.engines.attention_pool import pool_by_attention
 from vitseek.engines.fold import fold
 from vitseek.engines.forward import Pass, Team, Workspace
 from vitseek.engines.threads import BLAS, default_threads, run_together
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens, check_pooling, pool, pooled_dim
-from vitseek.models.vit import Stages, check_pixels, classify, resize_positions, resolve_blocks
+from vitseek.models.vit import (
+    Stages,
+    check_pixels,
+    classify,
+    resize_positions,
+    resolve_blocks,
+    rotary_positions,
+)
 
 Array = NDArray[np.floating]
 
@@ -56,12 +65,12 @@ class NumpyEngine:
         *,
         dtype: DTypeLike = np.float32,
     ) -> None:
-        check_pooling(pooling)
+        check_pooling(pooling, config)
         self.config = config
         self.pooling = pooling
         self.threads = threads or default_threads()
         self.weights = fold(params, config, dtype)
-        self._resized = lru_cache(GRIDS_KEPT)(self._resize_positions)
+        self._places = lru_cache(GRIDS_KEPT)(self._work_out_places)
         self._spare: list[Workspace] = []
         self._spare_lock = threading.Lock()
 
@@ -74,7 +83,17 @@ class NumpyEngine:
         """Return the pooled features, shape (B, embed_dim), not normalised."""
         if self.pooling == "cls":
             return self._run(pixels, wanted=1)[:, 0]
-        return pool(self.tokens(pixels), self.pooling)
+        if self.pooling == "embedding" and self.weights.pool is None:
+            return self._project(self._run(pixels, wanted=1)[:, 0])
+        return self.pool(self.tokens(pixels))
+
+    def pool(self, tokens: Tokens) -> Array:
+        """Return what :meth:`embed_pixels` returns, from the tokens of those pixels."""
+        if self.pooling != "embedding":
+            return pool(tokens, self.pooling)
+        if self.weights.pool is None:
+            return self._project(tokens.cls_token.copy())
+        return self._project(pool_by_attention(self.weights.pool, self.config, tokens.all))
 
     def forward(self, pixels: Array) -> Array:
         """Return all tokens after the final norm, shape (B, N, D)."""
@@ -96,6 +115,7 @@ class NumpyEngine:
             grid=grid,
             num_registers=self.config.num_registers,
             distilled=self.config.distilled,
+            class_token=self.config.class_token,
             attention=attention,
         )
 
@@ -104,15 +124,30 @@ class NumpyEngine:
         wanted = self.config.num_position_prefix if self.config.head_input == "cls" else None
         tokens = Tokens(
             all=self._run(pixels, wanted=wanted), grid=self._grid(pixels), distilled=self.config.distilled,
-            num_registers=self.config.num_registers if wanted is None else 0,
+            num_registers=self.config.num_registers if wanted is None else 0, class_token=self.config.class_token,
         )  # fmt: skip
         return classify(self.weights.heads, self.config, tokens)
 
     def _grid(self, pixels: Array) -> tuple[int, int]:
         return pixels.shape[2] // self.config.patch_size, pixels.shape[3] // self.config.patch_size
 
-    def _resize_positions(self, rows: int, columns: int) -> Array:
-        return resize_positions(self.weights.patch_positions, self.config, rows, columns) + self.weights.patch_bias
+    def _project(self, pooled: Array) -> Array:
+        return pooled if self.weights.projection is None else pooled @ self.weights.projection
+
+    def _work_out_places(self, rows: int, columns: int) -> tuple[Array, NDArray[np.complexfloating] | None]:
+        """Return for a grid what is added to its patches, (P, D), and how their channels turn, (P, d / 2)."""
+        weights, config = self.weights, self.config
+        positions = np.zeros((rows * columns, config.embed_dim), dtype=weights.dtype)
+        if weights.patch_positions is not None:
+            positions += resize_positions(weights.patch_positions, config, rows, columns)
+        if weights.patch_norm is None:  # else the bias is added before that norm
+            positions += weights.patch_bias
+        if config.pos_embed != "rope":
+            return positions, None
+        cos, sin = rotary_positions(config, rows, columns, weights.dtype)
+        rotation = np.empty(cos.shape, dtype=np.result_type(weights.dtype, np.complex64))
+        rotation.real, rotation.imag = cos, sin
+        return positions, rotation
 
     def _run(
         self,
@@ -128,8 +163,9 @@ class NumpyEngine:
         tokens = self.config.num_prefix_tokens + rows * columns
         images = pixels.shape[0]
         out = np.empty((images, wanted or tokens, self.config.embed_dim), dtype=self.weights.dtype)
+        positions, rotation = self._places(rows, columns)
         task = Pass(
-            config=self.config, weights=self.weights, pixels=pixels, positions=self._resized(rows, columns),
+            config=self.config, weights=self.weights, pixels=pixels, positions=positions, rotation=rotation,
             tokens=tokens, wanted=wanted, out=out, attention=attention or {}, stages=stages,
         )  # fmt: skip
         with BLAS.single_threaded():
