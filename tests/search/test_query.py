@@ -153,6 +153,21 @@ def test_without_files_names_are_words_or_refused():
             parse(text, files=False, is_file=lambda name: pytest.fail(f"looked for {name}"))
 
 
+def test_a_server_names_the_pictures_that_it_holds():
+    held = terms('upload:a1B2 + 0.5 upload:x9 - "snow"', files=False, held=True)
+    assert held == [(1, "upload", "a1B2"), (0.5, "upload", "x9"), (-1, "text", "snow")]
+    assert terms("2 upload:a1B2 + upload:b", files=False, held=True)[0] == (2, "upload", "a1B2")
+    assert str(parse('upload:a1B2 - 0.5 "snow"', held=True)) == 'upload:a1B2 - 0.5 "snow"'
+    assert terms("upload:a1B2") == [(1, "text", "upload:a1B2")]
+    assert terms("upload:../x", held=True) == [(1, "text", "upload:../x")]
+
+
+def test_without_files_the_folders_of_the_machine_make_no_difference(monkeypatch, tmp_path):
+    (tmp_path / "black").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert terms("black/white", files=False) == [(1, "text", "black/white")]
+
+
 def test_the_home_folder_is_found_in_quotes_of_the_shell(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "my cat.jpg").touch()

@@ -6,6 +6,7 @@ r"""The language of queries: words and pictures, joined by ``+`` and ``-``, with
     sign    = "+" | "-"                  with a space on both sides: a hyphen inside words is no sign
     term    = [weight] operand           weight: a number from 0 to 1000; 1 if there is none
     operand = "words" | 'words' | image:ID | http(s)://… | file:PATH | PATH | bare words
+            | upload:NAME              only where a server holds pictures by name
 
 A file that exists goes before everything that its name could also mean. `docs/search.md` describes this for users;
 what an expression finds is decided by the gallery.
@@ -25,7 +26,7 @@ import numpy as np
 from vitseek.errors import QuerySyntaxError, UsageError
 from vitseek.preprocess.image import IMAGE_SUFFIXES
 
-Kind = Literal["text", "file", "address", "image", "picture", "vector"]
+Kind = Literal["text", "file", "address", "image", "upload", "picture", "vector"]
 IsFile = Callable[[str], bool]
 
 MAX_LENGTH = 2000  # characters
@@ -42,8 +43,9 @@ class Term:
     weight
         Negative for what is not wanted; 0 takes no part.
     kind, value
-        ``text``: words. ``file``: a path. ``address``: http(s). ``image``: an id of the gallery. And two that only
-        programs make: ``picture`` (bytes, a stream or a Pillow image) and ``vector`` (a feature vector).
+        ``text``: words. ``file``: a path. ``address``: http(s). ``image``: an id of the gallery. ``upload``: the name
+        of a picture that a server holds, which it replaces before it searches. And two that only programs make:
+        ``picture`` (bytes, a stream or a Pillow image) and ``vector`` (a feature vector).
     name
         What messages call a picture or a vector.
     bare
@@ -80,6 +82,8 @@ class Term:
                 return f"file:{_quoted(os.fspath(self.value))}"
             case "image":
                 return f"image:{int(self.value)}"
+            case "upload":
+                return f"upload:{self.value}"
             case "address":
                 return str(self.value)
         return self.name or self.kind
@@ -113,7 +117,7 @@ class Expression:
         return max(pictures, key=lambda term: term.weight, default=None)
 
 
-def parse(text: str, *, files: bool = True, is_file: IsFile = os.path.isfile) -> Expression:
+def parse(text: str, *, files: bool = True, is_file: IsFile = os.path.isfile, held: bool = False) -> Expression:
     """Parse a query.
 
     Parameters
@@ -124,6 +128,8 @@ def parse(text: str, *, files: bool = True, is_file: IsFile = os.path.isfile) ->
         Whether it may name files of this machine. A web server says no.
     is_file
         Tells whether a file of this name exists.
+    held
+        Whether ``upload:NAME`` is a picture that the program holds; otherwise it is words.
 
     Raises
     ------
@@ -134,7 +140,7 @@ def parse(text: str, *, files: bool = True, is_file: IsFile = os.path.isfile) ->
         return Expression((Term(1.0, "file", text),))
     if len(text) > MAX_LENGTH:
         raise QuerySyntaxError(f"the query has {len(text):,} characters; at most {MAX_LENGTH:,} are read")
-    return _Parser(text, is_file if files else None).parse()
+    return _Parser(text, is_file if files else None, held=held).parse()
 
 
 def remarks(expression: Expression, *, is_file: IsFile = os.path.isfile) -> list[str]:
@@ -162,6 +168,7 @@ _WEIGHT = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?=\s|[\"'“„«「])", re.ASCII
 _LONE_NUMBER = re.compile(r"\d+(?:\.\d*)?|\.\d+", re.ASCII)
 _COMMA_NUMBER = re.compile(r"\d+,\d+\s", re.ASCII)
 _IMAGE = re.compile(r"image:(\S*)", re.IGNORECASE)
+_UPLOAD = re.compile(r"upload:([A-Za-z0-9]+)(?!\S)")
 _FILE = re.compile(r"file:(?!//)", re.IGNORECASE)
 _ADDRESS = re.compile(r"https?://\S*", re.IGNORECASE)
 _OTHER_SCHEME = re.compile(r"(?:[a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -174,9 +181,10 @@ _MAX_ID = 2**63 - 1  # of SQLite
 class _Parser:
     """Reads from left to right; ``at`` is the position of the next character."""
 
-    def __init__(self, text: str, is_file: IsFile | None) -> None:
+    def __init__(self, text: str, is_file: IsFile | None, *, held: bool = False) -> None:
         self.text = text
         self.is_file = is_file
+        self.marked = (_IMAGE, _FILE, _ADDRESS, *([_UPLOAD] if held else []))
         self.at = 0
 
     def parse(self) -> Expression:
@@ -226,8 +234,8 @@ class _Parser:
     def is_weight(self, number: str, after: int) -> bool:
         """Whether the number before something is its weight; before bare words it may be one of them: 2 dogs."""
         here = self.text[after:]
-        marked = here[0] in _CLOSING or any(kind.match(here) for kind in (_IMAGE, _FILE, _ADDRESS))
-        if marked or self.existing_file(after) is not None or _looks_like_path(self.bare(after)):
+        marked = here[0] in _CLOSING or any(kind.match(here) for kind in self.marked)
+        if marked or self.existing_file(after) is not None or self.looks_like_path(self.bare(after)):
             return True
         if not any(_SIGN.finditer(self.text)):
             return False
@@ -258,6 +266,9 @@ class _Parser:
             return Term(weight, "address", found[0])
         if found := _IMAGE.match(self.text, start):
             return Term(weight, "image", self.image_id(found))
+        if _UPLOAD in self.marked and (found := _UPLOAD.match(self.text, start)):
+            self.step_to(found.end())
+            return Term(weight, "upload", found[1])
         if found := _FILE.match(self.text, start):
             return Term(weight, "file", self.named_file(found.end()))
         return self.bare_operand(weight)
@@ -295,7 +306,7 @@ class _Parser:
         if other := _OTHER_SCHEME.match(text):
             hint = "Addresses begin with http:// or https://. Words that hold :// go in quotes."
             raise self.error(f"{other[0]} is no address that can be fetched", start, hint)
-        if _looks_like_path(text):
+        if self.looks_like_path(text):
             if self.is_file is None:
                 raise self.no_files(start)
             self.step_to(start + len(text))
@@ -323,6 +334,16 @@ class _Parser:
         """What stands from here to the next sign."""
         return self.text[start : self.ends(start)[0]].rstrip()
 
+    def looks_like_path(self, text: str) -> bool:
+        """Whether bare words can only be meant as a file: then a missing one is an error, not words to search."""
+        if _PATH.match(text) or Path(text).suffix.lower() in IMAGE_SUFFIXES:
+            return True
+        if any(letter.isspace() for letter in text):
+            return False
+        if "\\" in text or self.is_file is None:  # what no file may be named by tells nothing of the disk
+            return "\\" in text
+        return "/" in text and os.path.isdir(os.path.dirname(text))  # noqa: PTH112, PTH120 - never raises
+
     def ends(self, start: int) -> list[int]:
         """Where something that begins here can end: before each sign, and at the end of the text."""
         return [*(found.start() for found in _SIGN.finditer(self.text, start + 1)), len(self.text)]
@@ -331,7 +352,7 @@ class _Parser:
         """The longest stretch from here that names a file, also over signs; step over it unless ``start`` is given."""
         begin = self.at if start is None else start
         here = self.text[begin:]
-        if self.is_file is None or here[0] in _CLOSING or any(kind.match(here) for kind in (_IMAGE, _FILE, _ADDRESS)):
+        if self.is_file is None or here[0] in _CLOSING or any(kind.match(here) for kind in self.marked):
             return None
         for end in reversed(self.ends(begin)):
             written = self.text[begin:end].rstrip()
@@ -384,15 +405,6 @@ class _Parser:
 
     def error(self, problem: str, position: int, hint: str = "") -> QuerySyntaxError:
         return QuerySyntaxError(problem, text=self.text, position=position, hint=hint)
-
-
-def _looks_like_path(text: str) -> bool:
-    """Whether bare words can only be meant as a file: then a missing one is an error, not words to search."""
-    if _PATH.match(text) or Path(text).suffix.lower() in IMAGE_SUFFIXES:
-        return True
-    if any(letter.isspace() for letter in text):
-        return False
-    return "\\" in text or ("/" in text and os.path.isdir(os.path.dirname(text)))  # noqa: PTH112, PTH120 - never raises
 
 
 def _expanded(path: str) -> str:
