@@ -23,6 +23,12 @@ def shared_dir() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def tiny_clip() -> Path:
+    """A model with an image and a text tower that knows the twelve kinds of drawn pictures, trained by our recipe."""
+    return Path(__file__).parent / "fixtures" / "tiny-clip" / "tiny-clip.safetensors"
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260)
