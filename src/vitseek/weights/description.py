@@ -32,6 +32,7 @@ class Sidecar:
     tokenizer: Path | None = None
     preprocessing: dict[str, Any] | None = None
     pooling: str | None = None
+    naming: str | None = None  # whose names the file uses, where the names alone do not tell
     labels: list[str] | None = None
     notes: list[str] = field(default_factory=list)
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vitseek.errors import ConfigError
-from vitseek.weights.description import Document, Sidecar
+from vitseek.weights.description import Document, Sidecar, pair
 from vitseek.weights.infer import Infer, infer_config
 from vitseek.weights.naming import Naming
 from vitseek.weights.pictures import timm_pictures, timm_pretrained, timm_size
@@ -26,7 +27,9 @@ class Family:
     transformers
         ``model_type`` of transformers' config.json to what reads it.
     timm
-        Beginning of timm's ``architecture`` to what reads its config.json; the longest that fits is taken.
+        Pattern of timm's ``architecture`` (``vit_*_clip_*``) to what reads its config.json; the longest one counts.
+    others
+        Key at the top of any other JSON description to what reads it.
     infer
         What makes a config of the shapes and of what is known.
     """
@@ -35,15 +38,63 @@ class Family:
     namings: tuple[Naming, ...]
     transformers: Mapping[str, Read] = field(default_factory=dict)
     timm: Mapping[str, Read] = field(default_factory=dict)
+    others: Mapping[str, Read] = field(default_factory=dict)
     infer: Infer = infer_config
 
 
-def check_encoder(file: Path, document: Document, *, activation: str = "gelu") -> None:
-    """Refuse what no forward pass of vitseek does, by the words that most of transformers' configs share."""
-    if (came := document.get("hidden_act", activation)) != activation:
-        raise ConfigError(f"{file} asks for the activation {came!r}; vitseek computes exact {activation!r} only.")
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "quick_gelu": "quick-gelu",
+    "gelu_pytorch_tanh": "gelu-tanh",
+    "gelu_new": "gelu-tanh",
+}
+
+
+def activation(file: Path, document: Document, default: str = "gelu") -> str:
+    """The feed-forward's activation by vitseek's name, from transformers' ``hidden_act``."""
+    came = document.get("hidden_act", default)
+    if came not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise ConfigError(f"{file} asks for the activation {came!r}; vitseek computes {known}.")
+    return ACTIVATIONS[came]
+
+
+def check_encoder(file: Path, document: Document) -> None:
+    """Refuse all but three colours and the exact GELU, for architectures that have no choice."""
+    _check_colours(file, document)
+    if (came := activation(file, document)) != "gelu":
+        raise ConfigError(f"{file} asks for the activation {came!r}; vitseek computes exact 'gelu' here.")
+
+
+def _check_colours(file: Path, document: Document) -> None:
     if (channels := document.get("num_channels", 3)) != 3:
         raise ConfigError(f"{file} asks for {channels} colour channels; vitseek feeds 3.")
+
+
+def encoder(file: Path, document: Document, *, norm_eps: float, heads: int = 12, act: str = "gelu") -> dict[str, Any]:
+    """The fields of a Vision Transformer by the words that most of transformers' configs share, with its defaults."""
+    _check_colours(file, document)
+    known: dict[str, Any] = {
+        "norm_eps": document.get("layer_norm_eps", norm_eps),
+        "num_heads": document.get("num_attention_heads", heads),
+        "mlp_layer": activation(file, document, act),
+        "pos_resize": "bicubic",
+    }
+    if "image_size" in document:
+        known["img_size"] = pair(file, "image_size", document["image_size"])
+    return known
+
+
+def section(file: Path, document: Document, name: str) -> Document:
+    """A part of a config such as ``text_config``; transformers leaves it out, or empty, where all is as usual."""
+    part = document.get(name)
+    if part is None:
+        return {}
+    if not isinstance(part, dict):
+        raise ConfigError(f"{file}: {name!r} must be an object; it is {part!r}.")
+    # Early files of transformers' CLIP say a second time, and with precedence, what differs from the defaults.
+    second = document.get(f"{name}_dict")
+    return {**part, **second} if isinstance(second, dict) else part
 
 
 def read_timm(file: Path, document: Document) -> Sidecar:

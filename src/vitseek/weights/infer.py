@@ -10,8 +10,7 @@ from vitseek.models.architectures import ModelConfig
 from vitseek.models.config import ViTConfig
 from vitseek.models.text import TextConfig
 from vitseek.weights.naming import Naming
-
-Shapes = Mapping[str, tuple[int, ...]]
+from vitseek.weights.naming import Shapes as Shapes
 
 HEAD_DIM = 64  # the width of an attention head in nearly every published model
 # The exceptions, by the width of a token: SigLIP so400m; ViT-H, and g and bigG of CLIP. All have 16 heads.

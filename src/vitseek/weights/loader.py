@@ -66,7 +66,7 @@ def load_weights(
     arrays = read_arrays(path)
     file = arrays.files[0]
     sidecar = read_sidecar(file) if config is None else _labels_at_most(file)
-    renamed = rename(arrays.shapes, naming=naming, where=str(file))
+    renamed = rename(arrays.shapes, naming=naming or sidecar.naming, where=str(file))
     shapes = _stacked_shapes(renamed, arrays.shapes)
     if config is None:
         config, source, notes = _settle_config(shapes, renamed, sidecar, file)
@@ -85,7 +85,7 @@ def load_weights(
     params = {name: read() for name, read in towers.items() if not _is_text(name) and name not in SCALARS}
     if isinstance(config, ViTConfig):
         notes += adapt_positions(params, config)
-    notes += [f"{reason}: {name} left out" for name, reason in renamed.ignored.items() if name.endswith(_SAID_ONCE)]
+    notes += _left_out(renamed)
     tower = None
     if text is not None:
         tower = LoadedText(
@@ -138,6 +138,18 @@ def _labels_at_most(file: Path) -> Sidecar:
 
 
 _SAID_ONCE = ("weight", "token")  # not a second time for the pooler's bias
+
+
+def _left_out(renamed: Renamed) -> list[str]:
+    """One sentence for each reason to leave names out."""
+    names: dict[str, list[str]] = {}
+    for name, reason in renamed.ignored.items():
+        if name.endswith(_SAID_ONCE):
+            names.setdefault(reason, []).append(name)
+    return [
+        f"{reason}: {all_of_it[0]} {f'and {len(all_of_it) - 1} more ' if len(all_of_it) > 1 else ''}left out"
+        for reason, all_of_it in names.items()
+    ]
 
 
 def _settle_config(

@@ -14,6 +14,7 @@ from vitseek.weights.arrays import AnyArray
 
 Table = Mapping[str, str | tuple[str, ...]]
 Layout = Callable[[AnyArray], AnyArray]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,11 @@ class Naming:
         Canonical name to what brings its array into the canonical shape, where stacking is not enough.
     zeros
         Names that a file may lack beside its siblings; they stand for zeros (a key without a bias).
+    told_by
+        For a table whose names are those of another one: what tells by the shapes in the file whether it is this one.
     ignored
-        Names that a search engine does not need, each with the reason that is told to the user.
+        Names that a search engine does not need, each with the reason that is told to the user; ``**`` at the end
+        stands for anything.
     norm_eps
         The family's LayerNorm epsilon, for files that come without a config.
     pos_resize
@@ -55,36 +59,39 @@ class Naming:
     heads: Table = field(default_factory=dict)
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     zeros: frozenset[str] = frozenset()
+    told_by: Callable[[Shapes], bool] | None = None
     ignored: Mapping[str, str] = field(default_factory=dict)
     norm_eps: float = 1e-6
     pos_resize: str = "bicubic"
     assumed: Mapping[str, Any] = field(default_factory=dict)
     assumed_text: Mapping[str, Any] = field(default_factory=dict)
 
-    def places(self, pattern: "Pattern", *, heads_only: bool = False) -> list[tuple[str, int]] | None:
-        """Translate one foreign name, prefix already taken off.
+    def places(self, pattern: "Pattern", *, head: bool = False) -> list[tuple[str, int]] | None:
+        """Translate one foreign name.
 
         Parameters
         ----------
-        heads_only
-            Look among the names that carry no prefix only.
+        head
+            Look among the names that carry no prefix; else among the others, the prefix already taken off.
 
         Returns
         -------
         ``(canonical name, part)`` for each canonical name that it serves, none for a name that is ignored; ``None``
         for an unknown one.
         """
-        known = self._head_places if heads_only else self._places
+        known = self._head_places if head else self._places
         for template in pattern.templates:
             if template in known:
                 return [(pattern.fill(canonical), part) for canonical, part in known[template]]
-            if template in self.ignored:
-                return []
-        return None
+        return [] if self.reason(pattern) else None
 
-    def reason(self, pattern: "Pattern") -> str:
-        """Why a name is ignored."""
-        return next(self.ignored[template] for template in pattern.templates if template in self.ignored)
+    def reason(self, pattern: "Pattern") -> str | None:
+        """Why a name is ignored; ``None`` if it is not."""
+        for name, reason in self.ignored.items():
+            whole = name.endswith("**") and pattern.template.startswith(name[:-2])
+            if whole or name in pattern.templates:
+                return reason
+        return None
 
     def parts(self, canonical: str) -> tuple[str, ...]:
         """The foreign names that make up a canonical one, without prefix; empty if the family has no such thing."""
@@ -105,7 +112,7 @@ class Naming:
 
     @cached_property
     def _places(self) -> dict[str, list[tuple[str, int]]]:
-        return _turned_round({**self.table, **self.heads})
+        return _turned_round(self.table)
 
     @cached_property
     def _head_places(self) -> dict[str, list[tuple[str, int]]]:
@@ -122,9 +129,13 @@ def _turned_round(table: Table) -> dict[str, list[tuple[str, int]]]:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A name with its numbers and its last word taken out: ``blocks.#.norm1.*`` for ``blocks.3.norm1.bias``."""
+    """A name with its numbers and its last word taken out: ``blocks.#.norm1.*`` for ``blocks.3.norm1.bias``.
+
+    ``numbered`` still has the numbers: ``blocks.3.norm1.*``.
+    """
 
     template: str
+    numbered: str
     numbers: tuple[str, ...] = ()
     kind: str = ""
 
@@ -134,22 +145,27 @@ class Pattern:
         kind = words[-1] if words[-1] in ("weight", "bias") else ""
         if kind:
             words[-1] = "*"
+        numbered = ".".join(words)
         numbers = []
         for position, word in enumerate(words):
             # Only plain decimals, so that no two names of a file can mean one block: 03 is not 3.
             if _DECIMAL.fullmatch(word):
                 words[position] = "#"
                 numbers.append(word)
-        return cls(".".join(words), tuple(numbers), kind)
+        return cls(".".join(words), numbered, tuple(numbers), kind)
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """How a table may write this name: with ``*`` for its last word, or with the word itself."""
-        return (self.template, self.template[:-1] + self.kind) if self.kind else (self.template,)
+        """How a table may write this name: with ``*`` for its last word or the word itself, ``#`` or the numbers."""
+        written = (self.template,) if self.template == self.numbered else (self.numbered, self.template)
+        return (*written, *(one[:-1] + self.kind for one in written)) if self.kind else written
 
     def without(self, prefix: str) -> "Pattern":
         """The same name with a prefix taken off."""
-        return replace(self, template=self.template.removeprefix(prefix)) if prefix else self
+        if not prefix:
+            return self
+        bare, numbered = (one.removeprefix(prefix) for one in (self.template, self.numbered))
+        return replace(self, template=bare, numbered=numbered)
 
     def fill(self, template: str) -> str:
         """Put this name's numbers and last word into another template.

@@ -5,10 +5,7 @@ from dataclasses import dataclass, field
 
 from vitseek.errors import UsageError, WeightsKeyError
 from vitseek.weights.families import NAMINGS
-from vitseek.weights.families.timm import SWIGLU, TIMM
-from vitseek.weights.naming import Naming, Pattern
-
-Shapes = Mapping[str, tuple[int, ...]]
+from vitseek.weights.naming import Naming, Pattern, Shapes
 
 SHOWN_KEYS = 5
 
@@ -59,13 +56,11 @@ def rename(shapes: Shapes, *, naming: str | None = None, where: str = "the file"
     """
     if naming is not None and naming not in NAMINGS:
         raise UsageError(f"no naming called {naming!r}; the known ones: {', '.join(NAMINGS)}.")
-    candidates = [NAMINGS[naming]] if naming else list(NAMINGS.values())
+    candidates = [NAMINGS[naming]] if naming else [one for one in NAMINGS.values() if _may_be(one, shapes)]
     names = {name: Pattern.of(name) for name in shapes}
     attempts = [_apply(one, prefix, names) for one in candidates for prefix in one.prefixes]
-    best = max(attempts, key=lambda attempt: len(shapes) - len(attempt.extra) - len(attempt.incomplete))
-    if not naming and best.naming is TIMM and _is_packed_swiglu(shapes):
-        best = _apply(SWIGLU, best.prefix, names)
-    if not any(name.startswith("blocks.") for name in best.sources):
+    best = max(attempts, key=lambda one: (len(shapes) - len(one.extra) - len(one.incomplete), bool(one.naming.told_by)))
+    if not any("blocks." in name and not name.startswith("text.") for name in best.sources):
         known = "; ".join(f"{one.name} ({one.title})" for one in candidates)
         first = ", ".join(list(shapes)[:SHOWN_KEYS]) or "none at all"
         raise WeightsKeyError(
@@ -83,11 +78,11 @@ def _apply(naming: Naming, prefix: str, names: Mapping[str, Pattern]) -> Renamed
         places = naming.places(bare) if name.startswith(prefix) else None
         if places is None:
             bare = pattern
-            places = naming.places(pattern, heads_only=True)
+            places = naming.places(pattern, head=True)
         if places is None:
             extra.append(name)
         elif not places:
-            ignored[name] = naming.reason(bare)
+            ignored[name] = naming.reason(bare) or ""
         for canonical, part in places or ():
             if part in found.setdefault(canonical, {}):
                 extra.append(name)  # a second name for the same thing: two chunks with one block
@@ -109,7 +104,5 @@ def _apply(naming: Naming, prefix: str, names: Mapping[str, Pattern]) -> Renamed
     return Renamed(naming, prefix, sources, extra, incomplete, partial, ignored)
 
 
-def _is_packed_swiglu(shapes: Shapes) -> bool:
-    """A packed fc1 has twice as many outputs as fc2 has inputs; a plain one just as many."""
-    first, second = shapes.get("blocks.0.mlp.fc1.weight", ()), shapes.get("blocks.0.mlp.fc2.weight", ())
-    return len(first) == 2 and len(second) == 2 and first[0] == 2 * second[1] > 0
+def _may_be(naming: Naming, shapes: Shapes) -> bool:
+    return naming.told_by is None or naming.told_by(shapes)

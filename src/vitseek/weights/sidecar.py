@@ -1,5 +1,6 @@
 """Find the description beside a weights file: vitseek's own, or one that a family reads."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from vitseek.errors import ConfigError
@@ -9,6 +10,8 @@ from vitseek.weights.description import Document, Sidecar, read_json
 from vitseek.weights.families import FAMILIES
 from vitseek.weights.family import Read
 
+CONFIG = "config.json"
+OPEN_CLIP_CONFIG = "open_clip_config.json"  # some repositories have both, for a weights file each
 OWN_FORMAT = "vitseek"
 OWN_VERSION = 1
 
@@ -17,7 +20,7 @@ def read_sidecar(weights: Path) -> Sidecar:
     """Find and read the description that belongs to a weights file.
 
     ``NAME.json`` beside ``NAME.safetensors`` comes first, then ``config.json`` with an optional
-    ``preprocessor_config.json`` in the same folder. Without either, the result is empty.
+    ``preprocessor_config.json``, or OpenCLIP's, in the same folder. Without either, the result is empty.
 
     Raises
     ------
@@ -25,7 +28,8 @@ def read_sidecar(weights: Path) -> Sidecar:
         If a description is there, but describes no model that vitseek can run.
     """
     stem = weights.name.removesuffix(".index.json").removesuffix(".safetensors").removesuffix(".npz")
-    for file in (weights.parent / f"{stem}.json", weights.parent / "config.json"):
+    shared = (OPEN_CLIP_CONFIG, CONFIG) if stem.startswith("open_clip") else (CONFIG, OPEN_CLIP_CONFIG)
+    for file in (weights.parent / f"{stem}.json", *(weights.parent / name for name in shared)):
         if file.is_file() and file != weights:
             document = read_json(file)
             if document.get("format") == OWN_FORMAT:
@@ -35,10 +39,11 @@ def read_sidecar(weights: Path) -> Sidecar:
                     return read(file, document)
                 except (TypeError, ValueError, ArithmeticError) as error:
                     raise ConfigError(f"{file} has a value of the wrong kind ({error}); repair it.") from error
-            if file.name == "config.json":
+            if file.name in shared:
                 raise ConfigError(
                     f"{file} describes no model that vitseek knows: it has neither vitseek's 'format', nor "
-                    "transformers' 'model_type', nor timm's 'architecture'. Move it away to let the shapes decide."
+                    "transformers' 'model_type', nor timm's 'architecture', nor OpenCLIP's 'model_cfg'. "
+                    "Move it away to let the shapes decide."
                 )
     return Sidecar()
 
@@ -54,14 +59,14 @@ def _reader(file: Path, document: Document) -> Read | None:
             )
         return models[model]
     if "architecture" in document:
-        architectures = {start: read for family in FAMILIES for start, read in family.timm.items()}
+        patterns = {pattern: read for family in FAMILIES for pattern, read in family.timm.items()}
         architecture = str(document["architecture"])
-        fitting = [start for start in architectures if architecture.startswith(start)]
+        fitting = [pattern for pattern in patterns if fnmatchcase(architecture, pattern)]
         if not fitting:
-            known = ", ".join(f"{start}*" for start in architectures)
-            raise ConfigError(f"{file} describes timm's {architecture!r}; vitseek runs its {known}.")
-        return architectures[max(fitting, key=len)]
-    return None
+            raise ConfigError(f"{file} describes timm's {architecture!r}; vitseek runs its {', '.join(patterns)}.")
+        return patterns[max(fitting, key=len)]
+    others = {key: read for family in FAMILIES for key, read in family.others.items()}
+    return next((read for key, read in others.items() if key in document), None)
 
 
 def _own(file: Path, document: Document) -> Sidecar:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from vitseek.weights.families import dinov2, timm, vit
+from vitseek.weights.families import clip, dinov2, dinov3, mae, open_clip, siglip, timm, vit
 from vitseek.weights.family import Family
 from vitseek.weights.naming import Naming
 
@@ -11,6 +11,11 @@ FAMILIES: tuple[Family, ...] = (
     timm.FAMILY,
     dinov2.FAMILY,
     vit.FAMILY,
+    mae.FAMILY,
+    clip.FAMILY,
+    open_clip.FAMILY,
+    siglip.FAMILY,
+    dinov3.FAMILY,
 )
 
 NAMINGS: Mapping[str, Naming] = {naming.name: naming for family in FAMILIES for naming in family.namings}

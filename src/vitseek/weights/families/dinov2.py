@@ -1,11 +1,10 @@
 """DINOv2, with and without registers: facebookresearch's names and transformers'."""
 
 from pathlib import Path
-from typing import Any
 
-from vitseek.weights.description import Document, Sidecar, labels_of, pair
+from vitseek.weights.description import Document, Sidecar, labels_of
 from vitseek.weights.families import timm, vit
-from vitseek.weights.family import Family, check_encoder, transformers_note
+from vitseek.weights.family import Family, encoder, transformers_note
 from vitseek.weights.naming import Naming, Table, respelled
 from vitseek.weights.pictures import transformers_pictures
 
@@ -70,15 +69,11 @@ TRANSFORMERS_5 = Naming(
 
 
 def _read(file: Path, document: Document) -> Sidecar:
-    check_encoder(file, document)
-    known: dict[str, Any] = {
-        "norm_eps": document.get("layer_norm_eps", 1e-6),
-        "num_heads": document.get("num_attention_heads", 12),
-        # transformers antialiases in the variant with registers only.
-        "pos_resize": "bicubic-antialias" if document["model_type"] == "dinov2_with_registers" else "bicubic",
-    }
-    if "image_size" in document:
-        known["img_size"] = pair(file, "image_size", document["image_size"])
+    known = encoder(file, document, norm_eps=1e-6)
+    if document["model_type"] == "dinov2_with_registers":  # transformers antialiases in this variant only
+        known["pos_resize"] = "bicubic-antialias"
+    if document.get("use_swiglu_ffn"):
+        known.pop("mlp_layer")  # transformers' gate is SiLU whatever the config says
     return Sidecar(
         file=file,
         known=known,

@@ -2,7 +2,7 @@
 
 from vitseek.weights.family import Family, read_timm
 from vitseek.weights.layouts import scalar
-from vitseek.weights.naming import Naming, Table
+from vitseek.weights.naming import Naming, Shapes, Table
 
 BLOCK: Table = {
     "blocks.#.norm1.*": "blocks.#.norm1.*",
@@ -49,6 +49,13 @@ TIMM = Naming(
     pos_resize="bicubic-antialias",
 )
 
+
+def _is_packed(shapes: Shapes) -> bool:
+    """A packed fc1 has twice as many outputs as fc2 has inputs; a plain one just as many."""
+    first, second = shapes.get("blocks.0.mlp.fc1.weight", ()), shapes.get("blocks.0.mlp.fc2.weight", ())
+    return len(first) == 2 and len(second) == 2 and first[0] == 2 * second[1] > 0
+
+
 # timm's SwiGLUPacked keeps gate and value in one fc1 of twice the width: DINOv2 giant.
 SWIGLU = Naming(
     name="timm-swiglu",
@@ -59,7 +66,8 @@ SWIGLU = Naming(
         "blocks.#.mlp.w3.*": "blocks.#.mlp.fc2.*",
     },
     heads=HEADS,
+    told_by=_is_packed,
     pos_resize="bicubic-antialias",
 )
 
-FAMILY = Family(name="ViT", namings=(TIMM, SWIGLU), timm={"vit_": read_timm, "deit_": read_timm})
+FAMILY = Family(name="ViT", namings=(TIMM, SWIGLU), timm={"vit_*": read_timm, "deit_*": read_timm})

@@ -1,10 +1,9 @@
 """transformers' ViT and DeiT, with and without distillation."""
 
 from pathlib import Path
-from typing import Any
 
-from vitseek.weights.description import Document, Sidecar, labels_of, pair
-from vitseek.weights.family import Family, check_encoder, transformers_note
+from vitseek.weights.description import Document, Sidecar, labels_of
+from vitseek.weights.family import Family, encoder, transformers_note
 from vitseek.weights.naming import Naming, Table, respelled
 from vitseek.weights.pictures import transformers_pictures
 
@@ -85,17 +84,9 @@ DEIT_5 = Naming(
 
 
 def _read(file: Path, document: Document) -> Sidecar:
-    check_encoder(file, document)
-    known: dict[str, Any] = {
-        "norm_eps": document.get("layer_norm_eps", NORM_EPS),
-        "num_heads": document.get("num_attention_heads", 12),
-        "pos_resize": "bicubic",
-    }
-    if "image_size" in document:
-        known["img_size"] = pair(file, "image_size", document["image_size"])
     return Sidecar(
         file=file,
-        known=known,
+        known=encoder(file, document, norm_eps=NORM_EPS),
         preprocessing=transformers_pictures(file, document.get("patch_size", 16)),
         labels=labels_of(document.get("id2label")),
         notes=[transformers_note(file, document)],
