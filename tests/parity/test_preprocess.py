@@ -70,6 +70,22 @@ def test_vit_resizes_both_sides(size: tuple[int, int], resample: str) -> None:
     np.testing.assert_array_equal(to_pixels(image, ours), reference(processor, image))
 
 
+@pytest.mark.parametrize("size", [*SIZES, (1, 1), (4001, 3), (640, 480), (500, 375)], ids=str)
+@pytest.mark.parametrize(("patch", "limit"), [(16, 256), (14, 1024), (16, 64)])
+def test_siglip2_naflex_keeps_the_proportions(size: tuple[int, int], patch: int, limit: int) -> None:
+    processor = transformers.Siglip2ImageProcessorPil(patch_size=patch, max_num_patches=limit)
+    ours = ImagePreprocessing(
+        resize="max-patches", patch_size_px=patch, max_patches=limit, interpolation="bilinear", mean=HALF, std=HALF
+    )
+    image = noise(size)
+    pixels = to_pixels(image, ours)
+    theirs = processor(images=image, return_tensors="np", input_data_format="channels_last")
+    rows, columns = theirs["spatial_shapes"][0]
+    patches = theirs["pixel_values"][0][: rows * columns].reshape(rows, columns, patch, patch, 3)
+    wanted = patches.transpose(4, 0, 2, 1, 3).reshape(3, rows * patch, columns * patch)
+    np.testing.assert_array_equal(pixels, wanted)
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_dinov2_resizes_the_short_side_and_crops(size: tuple[int, int]) -> None:
     image = noise(size)

@@ -19,6 +19,7 @@ from vitseek.preprocess.image import (
     to_pixels,
 )
 
+NATIVE = ImagePreprocessing(resize="max-patches", interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
@@ -228,6 +229,7 @@ def test_keys_differ_exactly_when_pixels_can(policy: str, field: str) -> None:
         "std": (0.3, 0.2, 0.1),
         "patch_size_px": 7,
         "crop_rounding": "half-even",
+        "max_patches": 49,
     }
     recipe = ImagePreprocessing(policy=policy)
     changed = dataclasses.replace(recipe, **{field: other[field]})
@@ -236,9 +238,65 @@ def test_keys_differ_exactly_when_pixels_can(policy: str, field: str) -> None:
     assert (recipe.key() == changed.key()) == (one.shape == two.shape and np.array_equal(one, two))
 
 
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(ImagePreprocessing)])
+def test_keys_of_native_resolution_differ_exactly_when_pixels_can(field: str) -> None:
+    other = {
+        "policy": "short-side", "size_px": 96, "resize": "exact", "resize_px": 231, "interpolation": "nearest",
+        "mean": (0.1, 0.2, 0.3), "std": (0.3, 0.2, 0.1), "patch_size_px": 7, "crop_rounding": "half-even",
+        "max_patches": 49,
+    }  # fmt: skip
+    recipe = dataclasses.replace(NATIVE, max_patches=64)
+    changed = dataclasses.replace(recipe, **{field: other[field]})
+    image = Image.effect_noise((251, 309), 90).convert("RGB")
+    one, two = to_pixels(image, recipe), to_pixels(image, changed)
+    assert (recipe.key() == changed.key()) == (one.shape == two.shape and np.array_equal(one, two))
+
+
+def test_the_key_of_native_resolution_is_stable_too() -> None:
+    assert NATIVE.key() == "official-256patches-554287d7d40a"
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "columns"),
+    [
+        ((640, 480), 14, 18),  # one step more, 14 x 19, would be 266
+        ((480, 640), 18, 14),
+        ((256, 256), 16, 16),
+        ((17, 17), 16, 16),  # small pictures are enlarged …
+        ((1, 1), 7, 7),  # … a hundredfold at most
+        ((10_000, 1), 1, 256),
+        ((1, 10_000), 256, 1),
+    ],
+)
+def test_native_resolution_fills_the_patches_it_may_have(size: tuple[int, int], rows: int, columns: int) -> None:
+    pixels = to_pixels(Image.new("RGB", size), NATIVE)
+    assert pixels.shape == (3, rows * 16, columns * 16)
+
+
+@pytest.mark.parametrize("size", [(641, 480), (37, 1009), (223, 224), (5, 3)])
+@pytest.mark.parametrize("limit", [1, 5, 49, 256, 1024])
+def test_native_resolution_is_the_largest_of_its_proportions(size: tuple[int, int], limit: int) -> None:
+    recipe = dataclasses.replace(NATIVE, max_patches=limit, patch_size_px=7)
+    _, height, width = to_pixels(Image.new("RGB", size), recipe).shape
+    rows, columns = height // 7, width // 7
+    assert rows * columns <= limit
+    # The next larger step of either side, with the other at the same scale, does not fit.
+    scales = sorted({(rows * 7 / size[1]), (columns * 7 / size[0])})
+    larger = [math.ceil(side * (scales[0] + 2e-5) / 7) for side in size]
+    assert larger[0] * larger[1] > limit or scales[0] > 99
+
+
+def test_native_resolution_shows_the_whole_picture() -> None:
+    image = picture((311, 97))
+    pixels = to_pixels(image, dataclasses.replace(NATIVE, **PLAIN))
+    wanted = image.resize((pixels.shape[2], pixels.shape[1]), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(grey_levels(pixels), wanted)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"max_patches": 0}, "max_patches must be a positive whole number; it is 0"),
         ({"policy": "stretch"}, "policy must be one of .*official.*'stretch'"),
         ({"interpolation": "box"}, "interpolation must be one of"),
         ({"resize": "both"}, "resize must be one of"),

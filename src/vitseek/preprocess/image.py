@@ -34,6 +34,7 @@ __all__ = [
 Pixels = NDArray[np.float32]
 Report = Callable[[str], None]
 Policy = Literal["official", "center-crop", "short-side"]
+Resize = Literal["shortest-edge", "exact", "max-patches"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -51,6 +52,8 @@ MAX_ASPECT = 8
 """Longest side of a "short-side" picture, in short sides: the cost of attention grows with its square."""
 LIMIT_RESIZED_PIXELS = 2**24
 """A one-pixel-wide strip enlarged to a short side of 256 would fill gigabytes; beyond this only the crop is made."""
+NATIVE_PRECISION, NATIVE_MAX_SCALE = 1e-5, 100.0
+"""Where the search for the scale of ``max-patches`` ends and begins: a picture is enlarged a hundredfold at most."""
 PIXEL_RULES = 1
 """Part of `ImagePreprocessing.key`: raise it when the same settings give other pixels than before."""
 
@@ -67,13 +70,17 @@ class ImagePreprocessing:
     size_px
         Side of the square that the model sees; for ``short-side``, the short side.
     resize, resize_px
-        ``official`` only: bring the short side (``shortest-edge``) or both sides (``exact``) to ``resize_px``.
+        ``official`` only: bring the short side (``shortest-edge``) or both sides (``exact``) to ``resize_px``, then
+        crop to ``size_px``; or show the whole picture in its own proportions, as large as ``max_patches`` allow
+        (``max-patches``, "native resolution": SigLIP 2 NaFlex).
     interpolation
         Pillow's filter; all of them widen when shrinking (antialias), except ``nearest``.
     mean, std
         Per channel, on the scale 0…1.
     patch_size_px
-        ``short-side`` rounds both sides to multiples of it.
+        ``short-side`` and ``max-patches`` make both sides multiples of it.
+    max_patches
+        Patches that ``max-patches`` may make.
     crop_rounding
         When an odd number of pixels is cut off: ``floor`` as transformers' processors, ``half-even`` as
         torchvision's ``CenterCrop`` and with it timm.
@@ -81,27 +88,29 @@ class ImagePreprocessing:
 
     policy: Policy = "official"
     size_px: int = 224
-    resize: Literal["shortest-edge", "exact"] = "shortest-edge"
+    resize: Resize = "shortest-edge"
     resize_px: int = 256
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     patch_size_px: int = 16
     crop_rounding: Literal["floor", "half-even"] = "floor"
+    max_patches: int = 256
 
     def __post_init__(self) -> None:
         for name, allowed in (
             ("policy", POLICIES),
-            ("resize", ("shortest-edge", "exact")),
+            ("resize", get_args(Resize)),
             ("interpolation", tuple(FILTERS)),
             ("crop_rounding", ("floor", "half-even")),
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"preprocessing: {name} must be one of {allowed}; it is {getattr(self, name)!r}.")
-        for name in ("size_px", "resize_px", "patch_size_px"):
+        for name in ("size_px", "resize_px", "patch_size_px", "max_patches"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"preprocessing: {name} must be a positive whole number of pixels; it is {value!r}.")
+                unit = " of pixels" if name.endswith("_px") else ""
+                raise ConfigError(f"preprocessing: {name} must be a positive whole number{unit}; it is {value!r}.")
         for name in ("mean", "std"):
             values = tuple(float(value) for value in getattr(self, name))
             if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
@@ -133,13 +142,15 @@ class ImagePreprocessing:
     def key(self) -> str:
         """A short stable identity: equal for descriptions that give equal pixels, and different otherwise."""
         facts = self.to_dict() | {"rules": PIXEL_RULES}
+        native = self.policy == "official" and self.resize == "max-patches"
         unused = {
-            "official": {"patch_size_px"},
+            "official": {"size_px", "resize_px", "crop_rounding"} if native else {"patch_size_px"},
             "center-crop": {"patch_size_px", "resize", "resize_px", "interpolation"},
             "short-side": {"resize", "resize_px", "crop_rounding"},
-        }[self.policy]
+        }[self.policy] | (set() if native else {"max_patches"})
         text = json.dumps({name: value for name, value in facts.items() if name not in unused}, sort_keys=True)
-        return f"{self.policy}-{self.size_px}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        size = f"{self.max_patches}patches" if native else self.size_px
+        return f"{self.policy}-{size}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def preprocess(
@@ -165,16 +176,42 @@ def to_pixels(image: Image.Image, preprocessing: ImagePreprocessing, *, report: 
 
     Returns
     -------
-    shape (3, height, width), float32: square for ``official`` and ``center-crop``
+    shape (3, height, width), float32: square for ``official`` (but for ``max-patches``) and ``center-crop``
     """
     image = to_rgb(image)
-    if preprocessing.policy == "official":
+    if preprocessing.policy == "official" and preprocessing.resize == "max-patches":
+        framed = image.resize(_native_size(image, preprocessing), FILTERS[preprocessing.interpolation])
+    elif preprocessing.policy == "official":
         framed = _resized_and_cropped(image, preprocessing)
     elif preprocessing.policy == "center-crop":
         framed = _cropped(image, preprocessing, report)
     else:
         framed = _fitted(image, preprocessing, report)
     return _normalised(framed, preprocessing.mean, preprocessing.std)
+
+
+def _native_size(image: Image.Image, preprocessing: ImagePreprocessing) -> tuple[int, int]:
+    """(width, height) in pixels of the largest whole number of patches that keeps the proportions and the limit.
+
+    Sides are rounded up to patches, so the scale that just fits can only be searched for. It is halved down to the
+    same width of interval as in transformers (``image_processing_siglip2.py``): of two pictures whose best scales lie
+    closer together, only the reference can say which gets one patch more.
+    """
+
+    def sides_at(scale: float) -> tuple[int, int]:
+        width, height = (math.ceil(side * scale / patch) * patch for side in image.size)
+        return width, height
+
+    patch = preprocessing.patch_size_px
+    fits, too_large = NATIVE_PRECISION / 10, NATIVE_MAX_SCALE
+    while too_large - fits >= NATIVE_PRECISION:
+        scale = (fits + too_large) / 2
+        width, height = sides_at(scale)
+        if (width // patch) * (height // patch) <= preprocessing.max_patches:
+            fits = scale
+        else:
+            too_large = scale
+    return sides_at(fits)
 
 
 def _resized_and_cropped(image: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
