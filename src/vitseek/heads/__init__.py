@@ -1,0 +1,1 @@
+"""Classifiers on features: arrays in, probabilities out."""
