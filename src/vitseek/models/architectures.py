@@ -13,11 +13,12 @@ from typing import Any
 
 from vitseek.errors import ConfigError
 from vitseek.models import config as vit_config
-from vitseek.models import vit
+from vitseek.models import swin, swin_config, vit
 from vitseek.models.config import ViTConfig
+from vitseek.models.swin_config import SwinConfig
 from vitseek.models.tokens import Tokens
 
-ModelConfig = ViTConfig
+ModelConfig = ViTConfig | SwinConfig
 KEY = "architecture"  # in a config.json; absent in those of a plain Vision Transformer
 
 
@@ -30,7 +31,8 @@ class Architecture:
     name
         What ``"architecture"`` says in a config.json.
     config_class
-        With ``from_dict``; the instances have ``to_dict``, ``embed_dim``, ``img_size`` and ``num_classes``.
+        With ``from_dict``; the instances have ``to_dict``, ``patch_size``, ``img_size``, ``depth``, ``num_features``,
+        ``num_prefix_tokens``, ``num_classes``, and what :class:`vitseek.models.tokens.Poolable` asks for.
     parameter_shapes
         From a config to the name and shape of every parameter.
     forward_features
@@ -52,6 +54,12 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
                 config_class=ViTConfig,
                 parameter_shapes=vit_config.parameter_shapes,
                 forward_features=vit.forward_features,
+            ),
+            Architecture(
+                name="swin",
+                config_class=SwinConfig,
+                parameter_shapes=swin_config.swin_parameter_shapes,
+                forward_features=swin.forward_features,
             ),
         )
     }

@@ -108,6 +108,16 @@ def check_pooling(rule: str, config: Poolable | None = None) -> None:
         raise ConfigError(f"pooling 'embedding' needs a class token or an attention pool; {NO_CLASS}")
 
 
+def usual_pooling(config: Poolable) -> str:
+    """Return the rule that fits a model of which nothing else is known.
+
+    Its own embedding where it has an attention pool or a projection; else the class token, or without one the mean.
+    """
+    if config.attention_pool or config.embedding_dim:
+        return "embedding"
+    return "cls" if config.class_token else "patch-mean"
+
+
 def pool(tokens: Tokens, rule: str) -> Array:
     """Turn the tokens of each image into one vector.
 
