@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,14 @@ from PIL import Image
 
 from vitseek import zoo
 from vitseek.engines.base import SpaceKey
-from vitseek.engines.numpy_engine import NumpyEngine
+from vitseek.engines.build import build_engine
+from vitseek.engines.text import TextSide, no_text_tower, other_pooling
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, ShapeError, UnknownModelError
+from vitseek.models.architectures import ModelConfig
 from vitseek.models.config import PosResize, ViTConfig
-from vitseek.models.tokens import Tokens, check_pooling
+from vitseek.models.text import TextConfig
+from vitseek.models.tokens import Tokens, check_pooling, usual_pooling
 from vitseek.preprocess.image import ImagePreprocessing, ImageSource, preprocess
 from vitseek.weights.hub import obtain
 from vitseek.weights.loader import LoadedWeights, load_weights
@@ -33,7 +37,7 @@ RESIZE_RATIO = 256 / 224  # the usual margin around the centre crop, where nothi
 
 
 class Model:
-    """A Vision Transformer with its preprocessing. Every method may be called from several threads.
+    """A Vision Transformer of any family with its preprocessing. Every method may be called from several threads.
 
     Made by :func:`load`.
 
@@ -68,14 +72,22 @@ class Model:
             raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
         self.name = name
         self.source = source
-        self.config: ViTConfig = loaded.config
+        self.config: ModelConfig = loaded.config
         self.preprocessing = preprocessing
         self.pooling = pooling
         self.weights_sha256 = loaded.sha256
         self.labels = labels
         self.notes = list(notes)
         self.engine = engine
-        self._engine = NumpyEngine(loaded.params, loaded.config, pooling, threads)
+        self._engine = build_engine(loaded.params, loaded.config, pooling, threads)
+        self._text = TextSide(loaded.text, model=name, threads=threads) if loaded.text is not None else None
+        self._logit_scale = loaded.text.logit_scale if loaded.text is not None else None
+        self.logit_bias = loaded.text.logit_bias if loaded.text is not None else None
+        if self._text is not None and self.has_text and self._text.config.output_dim != self.embed_dim:
+            raise ConfigError(
+                f"{name}: pictures become {self.embed_dim} numbers and texts {self._text.config.output_dim}: "
+                "the two towers do not belong together"
+            )
 
     def __repr__(self) -> str:
         return f"<vitseek model {self.name}: {self.embed_dim}-d, pooling {self.pooling}, {self.engine}>"
@@ -88,8 +100,9 @@ class Model:
     def space(self) -> SpaceKey:
         """Return what makes this model's vectors comparable with others."""
         prepared = self.preprocessing.key()
-        if self.config.pos_resize != "bicubic":  # the same weights give other features where the grid is resized
-            prepared += f",positions={self.config.pos_resize}"
+        resized = self.config.pos_resize if isinstance(self.config, ViTConfig) else "bicubic"
+        if resized != "bicubic":  # the same weights give other features where the grid is resized
+            prepared += f",positions={resized}"
         return SpaceKey(self.name, self.weights_sha256, prepared, self.pooling, self.embed_dim)
 
     def preprocess(self, source: ImageSource, *, report: Callable[[str], None] | None = None) -> Array:
@@ -130,6 +143,49 @@ class Model:
         """Return the features of normalised pixels, shape (B, 3, height, width) -> (B, embed_dim)."""
         return _float32(self._engine.embed_pixels(_checked(pixels)))
 
+    @property
+    def has_text(self) -> bool:
+        """Whether :meth:`embed_texts` works: there is a text tower, and features that texts can be compared with."""
+        return self._text is not None and self.pooling == "embedding"
+
+    @property
+    def text_config(self) -> TextConfig | None:
+        """The shape of the text tower, if there is one."""
+        return self._text.config if self._text is not None else None
+
+    @property
+    def logit_scale(self) -> float | None:
+        """What cosines of pictures and texts are multiplied with before softmax or sigmoid: the learned temperature.
+
+        ``logit_bias`` is added afterwards where the model has one (SigLIP).
+        """
+        return None if self._logit_scale is None else math.exp(self._logit_scale)
+
+    def embed_texts(self, texts: Iterable[str] | str, *, report: Callable[[str], None] | None = None) -> Array:
+        """Return the embeddings of texts, shape (n, embed_dim), in their order, not normalised.
+
+        Parameters
+        ----------
+        texts
+            A single one may come without a list.
+        report
+            Told, in a sentence each, about texts that were cut and words that the model does not know.
+
+        Raises
+        ------
+        TextUnsupportedError
+            If the model does not read text, or was loaded with another pooling than ``"embedding"``.
+        EmptyTextError
+            If a text has no word.
+        TokenizerError
+            If the tokenizer is missing, damaged, or another model's.
+        """
+        if self._text is None:
+            raise no_text_tower(self.name)
+        if not self.has_text:
+            raise other_pooling(self.name, self.pooling)
+        return self._text.embed([texts] if isinstance(texts, str) else list(texts), report=report)
+
     def forward(self, pixels: Array) -> Array:
         """Return all tokens after the final norm, shape (B, N, D): class token, registers, patches."""
         return _float32(self._engine.forward(_checked(pixels)))
@@ -137,6 +193,10 @@ class Model:
     def tokens(self, pixels: Array, attention_blocks: Sequence[int] = ()) -> Tokens:
         """Return the tokens by name, with the attention weights of the blocks asked for."""
         return self._engine.tokens(_checked(pixels), attention_blocks=attention_blocks)
+
+    def pool(self, tokens: Tokens) -> Array:
+        """Return what :meth:`embed_pixels` returns, shape (B, embed_dim), from the tokens of those pixels."""
+        return _float32(self._engine.pool(tokens))
 
     def classify(self, pixels: Array) -> Array:
         """Return the logits of the checkpoint's own classes, shape (B, num_classes).
@@ -174,7 +234,8 @@ def load(
     preprocess
         Another policy than the checkpoint's own: ``"official"``, ``"center-crop"`` or ``"short-side"``.
     pooling
-        Another rule than the model's own; see :func:`vitseek.models.tokens.pool`.
+        Another rule than the model's own; see :func:`vitseek.models.tokens.pool`. ``"embedding"`` is the one whose
+        vectors can be compared with texts.
     pos_resize
         Another way to resize the position grid than the model's own; see :class:`vitseek.models.config.ViTConfig`.
     engine
@@ -201,6 +262,7 @@ def load(
         check_pooling(pooling)
     row = _row_of(model)
     if row is not None:
+        check_pooling(pooling or row.pooling, row.config)
         file = Path(weights) if weights is not None else obtain(row.source, offline=offline, progress=progress)
         loaded = load_weights(file, config=row.config, naming=row.naming if weights is None else None)
         name, preprocessing, usual = row.name, row.preprocessing, row.pooling
@@ -217,10 +279,9 @@ def load(
         name = loaded.name or file.resolve().stem
         source = str(file.resolve())
         preprocessing, said = _preprocessing_of(loaded, file)
-        usual, notes = loaded.pooling or "cls", [*loaded.notes, *said]
+        usual, notes = loaded.pooling or usual_pooling(loaded.config), [*loaded.notes, *said]
     if pos_resize is not None:
-        config = dataclasses.replace(loaded.config, pos_resize=cast("PosResize", pos_resize))  # which checks it
-        loaded = dataclasses.replace(loaded, config=config)
+        loaded = dataclasses.replace(loaded, config=_with_pos_resize(loaded.config, pos_resize))
     return Model(
         loaded,
         name=name,
@@ -268,8 +329,17 @@ def _preprocessing_of(loaded: LoadedWeights, file: Path) -> tuple[ImagePreproces
     ]
 
 
-def _without_head(config: ViTConfig) -> ViTConfig:
-    return dataclasses.replace(config, num_classes=0, head_input="cls", pos_resize="bicubic")
+def _with_pos_resize(config: ModelConfig, pos_resize: str) -> ModelConfig:
+    if not isinstance(config, ViTConfig):
+        raise ConfigError(f"pos_resize={pos_resize!r}: this model has no grid of positions to resize; leave it out")
+    return dataclasses.replace(config, pos_resize=cast("PosResize", pos_resize))  # which checks it
+
+
+def _without_head(config: ModelConfig) -> ModelConfig:
+    """The config of the tower alone: what pictures are prepared for."""
+    if not isinstance(config, ViTConfig):
+        return dataclasses.replace(config, num_classes=0)
+    return dataclasses.replace(config, num_classes=0, head_input="cls", pos_resize="bicubic", embedding_dim=0)
 
 
 def _of_one_size(pixels: Sequence[Array]) -> list[list[int]]:
