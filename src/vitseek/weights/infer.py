@@ -121,11 +121,14 @@ def infer_text(
     if "num_heads" not in known:
         fields["num_heads"], note = _heads(width, TEXT_HEADS_OF_WIDTH.get(width), where)
         notes.append(f"text: {note}")
-    last = vocabulary - 1  # where CLIP's vocabulary has its end-of-text token, which also fills up
-    for name in ("eos_token_id", "pad_token_id"):
+    last = vocabulary - 1  # where CLIP's vocabulary has its end-of-text token, which also fills up; the start is before
+    special = {"eos_token_id": last, "pad_token_id": last}
+    if "eos_token_id" not in known and "eos_token_id" not in fields:
+        special["bos_token_id"] = last - 1
+    for name, number in special.items():
         if name not in known and name not in fields:
-            fields[name] = last
-            notes.append(f"text: {name} = {last}, the last of the vocabulary")
+            fields[name] = number
+            notes.append(f"text: {name} = {number}, at the end of the vocabulary")
     fields.update(known)
     notes.insert(0, f"text tower of {depth} blocks of width {width} for {context} of {vocabulary} tokens")
     config = TextConfig(**fields)
