@@ -50,3 +50,34 @@ class FakeModel:
 
     def embed(self, images: Sequence[Any], *, batch_size: int = 16) -> np.ndarray:
         return self.embed_pixels(np.stack([preprocess(image, self.preprocessing) for image in images]))
+
+
+COLOURS = {"red": (2, -1, -1), "green": (-1, 2, -1), "blue": (-1, -1, 2), "dark": (-1, -1, -1)}
+
+
+@dataclass
+class FakeReader(FakeModel):
+    """A model that reads too: words of colours lie near pictures of that colour, but with the gap of real models.
+
+    ``texts`` collects what was read. Every text shares a large part that no picture has, so that all cosines of words
+    with pictures are small and close together.
+    """
+
+    name: str = "fake-reader"
+    seed: int = 7
+    embed_dim: int = 211  # a random projection keeps angles only in many dimensions
+    pooling: str = "embedding"
+    has_text: bool = True
+    texts: list[str] = field(default_factory=list)
+
+    def embed_texts(self, texts: Sequence[str], *, report: Any = None) -> np.ndarray:
+        self.texts += texts
+        gap = np.random.default_rng(self.seed + 1).normal(size=self.embed_dim)
+        return np.stack([0.1 * self._unit(text) + gap / np.linalg.norm(gap) for text in texts]).astype(np.float32)
+
+    def _unit(self, text: str) -> np.ndarray:
+        side = self.preprocessing.size_px
+        colours = [COLOURS[word] for word in text.split() if word in COLOURS] or [(0, 0, 0)]
+        pixels = np.broadcast_to(np.mean(colours, axis=0)[:, None], (3, side * side)).reshape(-1)
+        vector = pixels @ self._weights
+        return vector / max(1e-9, float(np.linalg.norm(vector)))

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ from vitseek.gallery.lock import Holder, WriteLock
 from vitseek.gallery.matrix import MatrixCache
 from vitseek.gallery.models import ModelLike, Models
 from vitseek.gallery.place import Layout
-from vitseek.gallery.queries import Query, is_several
+from vitseek.gallery.queries import Query, expression, is_several
 from vitseek.gallery.records import GalleryStatus, ImageRecord, IndexReport
-from vitseek.gallery.searching import Searcher
+from vitseek.gallery.searching import Searcher, SearchKeywords, SearchOptions
 from vitseek.gallery.spaces import Downloading, EmbeddingModel, Space
 from vitseek.gallery.status import check, status
 from vitseek.gallery.stores.catalog import Catalog, Root
@@ -77,6 +77,7 @@ class Gallery:
         self._layout = Layout(self.path)
         self._lock_timeout_s = lock_timeout_s
         self._waiting = waiting
+        self._offline = offline
         exists = self._layout.exists()
         if not self.path.is_dir():
             raise GalleryNotFoundError(f"{self.path} is not a folder. Is the disk mounted, and the name right?")
@@ -231,64 +232,65 @@ class Gallery:
     # -- search
 
     @overload
-    def search(
-        self,
-        query: list[Any] | tuple[Any, ...],
-        *,
-        k: int = ...,
-        where: str | None = ...,
-        exclude_query: bool = ...,
-        space: str | int | None = ...,
-    ) -> list[list[Match]]: ...
+    def search(self, query: list[Any] | tuple[Any, ...], **options: Unpack[SearchKeywords]) -> list[list[Match]]: ...
     @overload
-    def search(
-        self,
-        query: Query,
-        *,
-        k: int = ...,
-        where: str | None = ...,
-        exclude_query: bool = ...,
-        space: str | int | None = ...,
-    ) -> list[Match]: ...
-    def search(
-        self,
-        query: Any,
-        *,
-        k: int = 10,
-        where: str | None = None,
-        exclude_query: bool = False,
-        space: str | int | None = None,
-    ) -> list[Match] | list[list[Match]]:
-        """The most similar images, best first.
+    def search(self, query: Query, **options: Unpack[SearchKeywords]) -> list[Match]: ...
+    def search(self, query: Any, **options: Unpack[SearchKeywords]) -> list[Match] | list[list[Match]]:
+        """The images that match best, best first.
 
         Parameters
         ----------
         query
-            An image (path, bytes, stream, Pillow image), the id of one, a feature vector (D,); or several of these
-            in a list or as a matrix (n, D), which gives a list of results each.
+            Text: words, a file, an address, or a combination such as ``cat.jpg + "at night" - 0.5 "snow"``, as
+            :mod:`vitseek.search.query` describes it. Or an image (a ``Path``, bytes, a stream, a Pillow image), the id
+            of one, a feature vector (D,), an ``Expression``. Several of these in a list, or a matrix (n, D), give a
+            list of results each.
         k
-            How many; with fewer images in the gallery, all of them.
+            How many, 10 by default; with fewer images in the gallery, all of them.
         where
             A filter such as ``label:dress width>=800``: see :mod:`vitseek.search.where`.
         exclude_query
-            Leave out the query itself and its copies (same content).
+            Leave out the pictures of the query and their copies (same content).
         space
-            Search this space instead of the default one.
+            Search this space. By default words are searched in the default space if it understands them, else in the
+            first that does; everything else in the default space.
+        also
+            Search this second space too.
+        balance
+            How much the second space counts, 0 to 1 (0.5); the first one counts 1 - balance. At 0 and 1 only one is
+            searched.
+        fusion
+            How two spaces are joined: "scores" (standard scores, the default) or "ranks" (reciprocal ranks); see
+            :func:`vitseek.search.fusion.fuse`.
+        addresses
+            Which http(s) addresses a query may name: "public" ones (the default), "any" (also of this machine and its
+            network), or "none".
+        report
+            Called with a sentence about how the query was understood, where that is not obvious.
 
         Returns
         -------
-        matches whose score is the cosine of the feature vectors, −1 to 1
+        matches. Their score is the cosine of the two vectors, −1 to 1; in a search of two spaces it is a mean of
+        standard scores or of reciprocal ranks.
 
         Raises
         ------
-        UsageError, FilterSyntaxError, GalleryEmptyError, GalleryMismatchError, UnreadableImageError, ImageNotFoundError
+        UsageError, FilterSyntaxError, QuerySyntaxError, TextUnsupportedError, GalleryEmptyError, GalleryMismatchError,
+        UnreadableImageError, AddressError, ImageNotFoundError
         """
+        checked = SearchOptions(**options, offline=bool(self._offline))
         several = is_several(query)
-        chosen = self._models.space(space)
-        answers = self._searcher.search(
-            list(query) if several else [query], k, where=where, exclude_query=exclude_query, space=chosen
-        )
+        queries = [expression(one) for one in (query if several else [query])]
+        answers = self._searcher.search(queries, checked)
         return answers if several else answers[0]
+
+    def space_of(self, query: Query, space: str | int | None = None) -> Space:
+        """The space that :meth:`search` compares a query in, if ``also`` names no second one."""
+        return self._searcher.space_of(expression(query), space)
+
+    def words_space(self) -> Space | None:
+        """The space in which words are searched; None if no model of this gallery understands them."""
+        return self._models.words_space()
 
     # -- look
 

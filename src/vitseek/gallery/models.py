@@ -5,9 +5,22 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from vitseek.errors import GalleryEmptyError, GalleryMismatchError
-from vitseek.gallery.spaces import Downloading, EmbeddingModel, Space, SpaceKey, describe, load_model, mismatch
+from vitseek.errors import GalleryEmptyError, GalleryMismatchError, TextUnsupportedError
+from vitseek.gallery.spaces import (
+    Downloading,
+    EmbeddingModel,
+    Space,
+    SpaceKey,
+    describe,
+    has_text,
+    load_model,
+    mismatch,
+)
 from vitseek.gallery.stores.catalog import Catalog
+
+WORDS_POOLING = "embedding"  # the only features that a text tower's can be compared with
+WORDS_NOTE = "understands_words:"  # and the space's id, in the table of facts about the gallery
+SHOWN_MODELS = 4
 
 ModelLike = EmbeddingModel | str | os.PathLike[str]
 
@@ -80,6 +93,70 @@ class Models:
                 )
             return self._loaded[space.id]
 
+    def understands_words(self, space: Space) -> bool:
+        """Whether words can be searched in a space; its model is loaded only if nothing else tells.
+
+        Raises
+        ------
+        WeightsError, GalleryMismatchError
+            If only the model could tell, and it cannot be loaded.
+        """
+        with self._mutex:
+            if space.id in self._loaded:
+                return has_text(self._loaded[space.id])
+        if space.source is None or space.key.pooling != WORDS_POOLING:
+            return False
+        noted = self._catalog.meta(f"{WORDS_NOTE}{space.id}")
+        if noted is not None:
+            return noted == "1"
+        from vitseek.zoo import ZOO
+
+        if space.source in ZOO:
+            return getattr(ZOO[space.source], "text", None) is not None
+        return has_text(self.of(space))
+
+    def words_space(self) -> Space | None:
+        """Where words are searched when no space is named: the default space, or the first other that understands them.
+
+        A model that the caller wants to use is the only choice.
+        """
+        default = self.space(None)
+        others = [] if self._given is not None else [space for space in self._catalog.spaces() if space != default]
+        return next((space for space in (default, *others) if self.understands_words(space)), None)
+
+    def no_words(self, space: Space, *, typed: str = "") -> TextUnsupportedError:
+        """What to say when words meet a space that does not understand them: why, and each way out.
+
+        Parameters
+        ----------
+        typed
+            The words, if they stood without quotes and may be a mistyped file name.
+        """
+        from vitseek.zoo import ZOO
+
+        able = [row for row in ZOO.values() if getattr(row, "text", None) is not None]
+        first = f"{typed!r} is no file here, so it is searched as words. " if typed else ""
+        why = f"The model of space {space.name!r} understands pictures only"
+        elsewhere = self.words_space() if self._given is None else None
+        if elsewhere is not None:
+            return TextUnsupportedError(
+                f"{first}{why}; space {elsewhere.name!r} of this gallery understands words. "
+                f"Search there: leave --space and --model away, or write --space {elsewhere.name}"
+            )
+        names = ", ".join(row.name for row in able[:SHOWN_MODELS])
+        more = f" ({len(able) - SHOWN_MODELS} more: vitseek models)" if len(able) > SHOWN_MODELS else ""
+        way = f"vitseek index {self._gallery} --model {able[0].name}" if able else "vitseek index PATH --model FILE"
+        known = f" Models that do: {names}{more}." if able else ""
+        return TextUnsupportedError(
+            f"{first}{why}.{known} Add such a space beside this one, and words are searched there by themselves: {way}"
+        )
+
+    def note_words(self, space: Space, model: EmbeddingModel) -> None:
+        """Write down whether a space understands words, so that a search need not load its model to know."""
+        key, value = f"{WORDS_NOTE}{space.id}", str(int(has_text(model)))
+        if self._catalog.meta(key) != value:
+            self._catalog.set_meta(key, value)
+
     def to_fill(self, wanted: ModelLike | None) -> Space:
         """The space to index into; a model without a space gets one. Loads the default space's model only in `of`."""
         wanted = self._given if wanted is None else wanted
@@ -99,6 +176,7 @@ class Models:
                     key, source=getattr(model, "source", None) or model.name, policy=model.preprocessing.policy
                 )
             self._loaded[space.id] = model
+            self.note_words(space, model)
             return space
 
     def imported(self, facts: Mapping[str, str], name: str, dim: int) -> Space:

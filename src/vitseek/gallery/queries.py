@@ -1,32 +1,42 @@
-"""From what a person searches with to a unit vector, without the model where the gallery knows the answer."""
+"""From what a person searches with to unit vectors, without the model where the gallery knows the answer."""
 
 import io
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitseek.errors import GalleryMismatchError, ImageNotFoundError, UsageError
+from vitseek.errors import (
+    AddressError,
+    GalleryMismatchError,
+    ImageNotFoundError,
+    UnreadableImageError,
+    UsageError,
+)
 from vitseek.gallery.identity import content_hash
 from vitseek.gallery.matrix import unit_rows
 from vitseek.gallery.records import ImageId
-from vitseek.gallery.spaces import EmbeddingModel, Space
+from vitseek.gallery.spaces import EmbeddingModel, ReadingModel, Space
 from vitseek.gallery.stores.catalog import Catalog
 from vitseek.preprocess.image import ImageSource
+from vitseek.search.query import Expression, Term, parse
 
-Query = ImageSource | NDArray[np.floating] | ImageId
+Query = ImageSource | NDArray[np.floating] | ImageId | Expression
+Addresses = Literal["public", "any", "none"]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A query as a unit vector, and the images that are the query itself."""
+    """A query as the unit vectors of its terms and their weights, and the images that are the query itself."""
 
-    vector: NDArray[np.float32]
+    vectors: tuple[NDArray[np.float32], ...]
+    weights: tuple[float, ...]
     own_ids: tuple[int, ...] = ()
 
 
@@ -35,47 +45,132 @@ def is_several(query: object) -> bool:
     return isinstance(query, (list, tuple)) or (isinstance(query, np.ndarray) and query.ndim == 2)
 
 
-def resolve(
-    queries: Sequence[Any], catalog: Catalog, space: Space, model: Callable[[], EmbeddingModel]
-) -> list[Resolved]:
-    """The unit vector of each query.
-
-    An image whose content is in the gallery (by hash, wherever the file lies) takes its stored vector; the others
-    are embedded together. ``model`` is called only if there are such.
+def expression(query: Any) -> Expression:
+    """Any query as an expression: text is parsed, everything else is one term.
 
     Raises
     ------
-    UsageError, ImageNotFoundError, GalleryMismatchError, UnreadableImageError
+    UsageError
+        QuerySyntaxError for text that does not parse.
     """
-    vectors: list[NDArray[np.float32] | None] = []
-    own: list[tuple[int, ...]] = []
-    to_embed: list[int] = []
-    for number, query in enumerate(queries):
-        vector, ids = _without_model(query, catalog, space)
-        if vector is None:
-            to_embed.append(number)
-        vectors.append(vector)
-        own.append(ids)
-    if to_embed:
-        embedded = np.asarray(model().embed([queries[number] for number in to_embed]), np.float32)
-        for number, vector in zip(to_embed, embedded, strict=True):
-            vectors[number] = vector
-    matrix = unit_rows(np.stack([vector for vector in vectors if vector is not None]))
-    return [Resolved(row, ids) for row, ids in zip(matrix, own, strict=True)]
-
-
-def _without_model(query: Any, catalog: Catalog, space: Space) -> tuple[NDArray[np.float32] | None, tuple[int, ...]]:
+    if isinstance(query, Expression):
+        if not query.active:
+            raise UsageError("every weight of the query is 0, so nothing is searched for")
+        return query
+    if isinstance(query, str):
+        return parse(query)
     if isinstance(query, bool):
-        raise UsageError(f"{query} is not a query: give an image, an image id or a feature vector")
+        raise UsageError(f"{query} is not a query: give words, an image, an image id or a feature vector")
     if isinstance(query, (int, np.integer)):
-        return _of_id(int(query), catalog, space)
+        return Expression((Term(1.0, "image", int(query)),))
     if isinstance(query, np.ndarray):
-        return _of_array(query, space), ()
-    digest = _digest(query)
+        return Expression((Term(1.0, "vector", query),))
+    if isinstance(query, os.PathLike):  # never parsed: the way to name any file
+        return Expression((Term(1.0, "file", os.fspath(query)),))
+    return Expression((Term(1.0, "picture", query),))
+
+
+def fetch_addresses(query: Expression, allowed: Addresses, *, offline: bool = False) -> Expression:
+    """The query with every address replaced by the picture that it gives.
+
+    Raises
+    ------
+    AddressError
+        If there is none, or addresses are not allowed.
+    """
+    if not any(term.kind == "address" for term in query.active):
+        return query
+    return Expression(tuple(_fetched(term, allowed, offline) if term.weight else term for term in query.terms))
+
+
+def _fetched(term: Term, allowed: Addresses, offline: bool) -> Term:
+    if term.kind != "address":
+        return term
+    if offline:
+        raise AddressError(term.value, "the network may not be used (offline); download it and search with the file")
+    if allowed not in ("public", "any"):
+        reason = "pictures are not fetched from addresses here; download it and search with the file"
+        raise AddressError(term.value, reason)
+    from vitseek.download.fetch import fetch_picture
+
+    fetched = fetch_picture(term.value, allow_private=allowed == "any")
+    return replace(term, kind="picture", value=fetched.data, name=term.value)
+
+
+def resolve(
+    queries: Sequence[Expression],
+    catalog: Catalog,
+    space: Space,
+    model: Callable[[], EmbeddingModel],
+    report: Report | None = None,
+) -> list[Resolved]:
+    """The unit vectors of each query's terms in a space.
+
+    An image whose content is in the gallery (by hash, wherever the file lies) takes its stored vector; the others
+    are embedded together, and so are all words. ``model`` is called only if there are such.
+
+    Raises
+    ------
+    UsageError, ImageNotFoundError, GalleryMismatchError, UnreadableImageError, AddressError
+    """
+    found: list[NDArray[np.float32] | None] = []
+    own: list[tuple[int, ...]] = []
+    terms = [term for query in queries for term in query.active]
+    for term in terms:
+        vector, ids = _without_model(term, catalog, space)
+        found.append(vector)
+        own.append(ids)
+    pictures = [place for place, term in enumerate(terms) if found[place] is None and term.kind != "text"]
+    words = [place for place, term in enumerate(terms) if term.kind == "text"]
+    if pictures:
+        sources = [terms[place].value for place in pictures]
+        for place, vector in zip(pictures, np.asarray(model().embed(sources), np.float32), strict=True):
+            found[place] = vector
+    if words:
+        reader = cast("ReadingModel", model())  # spaces are chosen by it: see Searcher.space_of
+        read = reader.embed_texts([terms[place].value for place in words], report=report)
+        for place, vector in zip(words, np.asarray(read, np.float32), strict=True):
+            found[place] = vector
+    matrix = unit_rows(np.stack([vector for vector in found if vector is not None]))
+    resolved, first = [], 0
+    for query in queries:
+        weights = tuple(term.weight for term in query.active)
+        last = first + len(weights)
+        wanted = [ids for ids, weight in zip(own[first:last], weights, strict=True) if weight > 0]
+        resolved.append(
+            Resolved(tuple(matrix[first:last]), weights, tuple({number for ids in wanted for number in ids}))
+        )
+        first = last
+    return resolved
+
+
+def _without_model(term: Term, catalog: Catalog, space: Space) -> tuple[NDArray[np.float32] | None, tuple[int, ...]]:
+    match term.kind:
+        case "image":
+            return _of_id(term.value, catalog, space)
+        case "vector":
+            return _of_array(np.asarray(term.value), space), ()
+        case "file":
+            _check_file(term.value)
+        case "text":
+            return None, ()
+        case "address" | "upload":
+            raise UsageError(f"{term.operand} must be replaced by its picture before it is searched")
+    digest = _digest(term.value)
     if digest is None:
         return None, ()
     ids = tuple(catalog.ids_with_hash(digest))
     return catalog.vector_of_hash(space, digest) if ids else None, ids
+
+
+def _check_file(path: str) -> None:
+    """Say of a file that is missing what else could have been meant; whatever else is wrong, decoding says."""
+    if os.path.lexists(path):
+        return
+    signs = " Write + and - with a space on both sides." if "+" in path or " -" in path else ""
+    raise UnreadableImageError(
+        path, f"there is no such file; check the path.{signs} To search for these words, put them in quotes"
+    )
 
 
 def _of_id(image_id: int, catalog: Catalog, space: Space) -> tuple[NDArray[np.float32], tuple[int, ...]]:

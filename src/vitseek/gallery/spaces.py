@@ -28,6 +28,21 @@ class EmbeddingModel(Protocol):
     def space(self) -> SpaceKey: ...
 
 
+class ReadingModel(EmbeddingModel, Protocol):
+    """A model that understands words too, where ``has_text`` says so."""
+
+    @property
+    def has_text(self) -> bool: ...
+    def embed_texts(
+        self, texts: Sequence[str], *, report: Callable[[str], None] | None = None
+    ) -> NDArray[np.float32]: ...
+
+
+def has_text(model: EmbeddingModel) -> bool:
+    """Whether a model's features can be compared with words."""
+    return bool(getattr(model, "has_text", False))
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """One set of vectors in a gallery.
