@@ -149,7 +149,6 @@ def _embedded(
     import numpy as np
 
     from vitseek.engines.threads import default_threads
-    from vitseek.models.tokens import pool
 
     harvest = Harvest()
 
@@ -176,7 +175,7 @@ def _embedded(
                     features = model.embed_pixels(stacked)
                 else:
                     found = model.tokens(stacked)
-                    features = pool(found, model.pooling).astype(np.float32, copy=False)
+                    features = model.pool(found)
                     scratch.write(np.ascontiguousarray(found.all, dtype=np.float32).data)
                     harvest.grids.extend([found.grid] * len(group))
                     harvest.num_tokens.extend([found.all.shape[1]] * len(group))
@@ -230,7 +229,7 @@ def _arrays(model: "Model", harvest: Harvest, scratch: IO[bytes] | None) -> "dic
     arrays |= {name: np.array(str(value)) for name, value in model.space()._asdict().items()}
     if scratch is not None:
         scratch.flush()
-        width = model.config.embed_dim
+        width = model.config.num_features
         flat: NDArray[np.float32] = np.memmap(scratch, np.float32, "r", shape=(sum(harvest.num_tokens), width))
         if len(set(harvest.num_tokens)) == 1:
             arrays["tokens"] = flat.reshape(len(harvest.paths), -1, width)

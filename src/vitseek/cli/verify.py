@@ -124,7 +124,7 @@ def _settings(model: "Model") -> dict[str, str]:
         "model": model.name,
         "preprocess": model.preprocessing.policy,
         "pooling": model.pooling,
-        "pos_resize": model.config.pos_resize,
+        "pos_resize": getattr(model.config, "pos_resize", "none"),  # Swin has no grid of positions
         "engine": model.engine,
     }
 
@@ -173,15 +173,15 @@ def _advice(given: dict[str, Any], model: "Model", image: Path, wanted: "AnyArra
     from vitseek.preprocess.image import POLICIES, preprocess
     from vitseek.weights.reference import compare
 
-    for pos_resize in get_args(PosResize):
+    learned = getattr(model.config, "pos_embed", None) == "learned"  # else there is no grid of positions to resize
+    for pos_resize in get_args(PosResize) if learned else (None,):
+        resized = f"--pos-resize {pos_resize} " if pos_resize else ""
         other = load(**given, pooling=model.pooling, pos_resize=pos_resize)
         for policy in POLICIES:
             pixels = preprocess(image, model.preprocessing.with_policy(policy))
             if compare(other.embed_pixels(pixels[None]), wanted)[0].within(tolerance):
-                return (
-                    f"With other settings {image.name} passes: --preprocess {policy} --pos-resize {pos_resize} "
-                    f"--pooling {model.pooling}."
-                )
+                settings = f"--preprocess {policy} {resized}--pooling {model.pooling}"
+                return f"With other settings {image.name} passes: {settings}."
     return (
         "No other --preprocess or --pos-resize passes either. Are these the reference's weights, pictures and pooling "
         f"(--pooling {model.pooling})? docs/weights.md says what differs between implementations."
