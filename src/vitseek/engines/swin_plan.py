@@ -116,7 +116,8 @@ def _kinds(rows: int, columns: int, shift: int) -> Indices:
     """The kind of each of rows x columns windows: 1 in the last column, 2 in the last row, 3 in the corner."""
     if not shift:
         return np.zeros(rows * columns, dtype=np.intp)
-    return np.add.outer(2 * (np.arange(rows) == rows - 1), np.arange(columns) == columns - 1).ravel()
+    kinds: Indices = np.add.outer(2 * (np.arange(rows) == rows - 1), np.arange(columns) == columns - 1).ravel()
+    return kinds
 
 
 def _squares(rows: int, columns: int) -> Indices:

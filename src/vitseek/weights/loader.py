@@ -125,7 +125,7 @@ def _is_text(name: str) -> bool:
 def _usual_pooling(config: ModelConfig) -> str | None:
     """A model that was made to be compared with texts is pooled for that."""
     joint = isinstance(config, ViTConfig) and (config.embedding_dim or config.attention_pool)
-    no_class = isinstance(config, ViTConfig) and not config.class_token
+    no_class = not config.class_token
     return "embedding" if joint else "patch-mean" if no_class else None
 
 

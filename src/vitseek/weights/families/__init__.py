@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from vitseek.weights.families import clip, dinov2, dinov3, mae, open_clip, siglip, timm, vit
+from vitseek.weights.families import clip, dinov2, dinov3, mae, open_clip, siglip, swin, timm, vit
 from vitseek.weights.family import Family
 from vitseek.weights.naming import Naming
 
@@ -16,6 +16,7 @@ FAMILIES: tuple[Family, ...] = (
     open_clip.FAMILY,
     siglip.FAMILY,
     dinov3.FAMILY,
+    swin.FAMILY,
 )
 
 NAMINGS: Mapping[str, Naming] = {naming.name: naming for family in FAMILIES for naming in family.namings}
