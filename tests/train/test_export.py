@@ -13,7 +13,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from vitseek.cli.app import app  # noqa: E402
 from vitseek.engines.model import load  # noqa: E402
-from vitseek.errors import TrainingError, UsageError  # noqa: E402
+from vitseek.errors import TrainingError, UsageError, VitseekError  # noqa: E402
 from vitseek.preprocess.image import preprocess  # noqa: E402
 from vitseek.train import checkpoint as checkpoints  # noqa: E402
 from vitseek.train import export as exports  # noqa: E402
@@ -131,28 +131,74 @@ def test_every_recipe_s_model_is_the_same_in_numpy(recipe: str, small: Options, 
     assert load(tmp_path / "x.safetensors").config.distilled == (recipe == "deit")
 
 
-def test_clip_exports_its_image_trunk_and_keeps_towers_and_tokenizer(tmp_path: Path) -> None:
-    from safetensors import safe_open
-
-    from vitseek.train import bpe
-
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A short run of clip."""
     folder = draw_pictures(tmp_path / "pictures", seed=1, per_class=3)
-    given = {"data": folder / "captions.csv", "epochs": 1, "out": tmp_path / "run", "text_depth": 1}
+    given = {"data": folder / "captions.csv", "epochs": 1, "out": tmp_path / "pair", "text_depth": 1}
     run("clip", options_for("clip", given, smoke=True))
-    done = export(tmp_path / "run", tmp_path / "out" / "pairs.safetensors")
-    assert [file.name for file in done.files] == [
-        "pairs.safetensors", "pairs.json", "pairs-towers.safetensors", "pairs-tokenizer.json",
-    ]  # fmt: skip
+    return tmp_path / "pair"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_clip_exports_both_towers_as_one_model(pair: Path, tmp_path: Path, dtype: Any) -> None:
+    done = export(pair, tmp_path / "out" / "pairs.safetensors", dtype=dtype)
+    assert [file.name for file in done.files] == ["pairs.safetensors", "pairs.json", "pairs-tokenizer.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(file.name for file in done.files)
+    assert done.differences.texts is not None
     assert done.differences.worst < 1e-5
-    with safe_open(tmp_path / "out" / "pairs-towers.safetensors", "pt") as towers:
-        names = set(towers.keys())
-    assert names == set(checkpoints.load(tmp_path / "run").model)
-    document = json.loads((tmp_path / "out" / "pairs.json").read_text())
-    assert document["training"]["text"]["vocabulary"] == len(bpe.read(tmp_path / "out" / "pairs-tokenizer.json"))
-    (tmp_path / "run" / "tokenizer.json").unlink()
+    model = load(tmp_path / "out" / "pairs.safetensors")
+    assert (model.pooling, model.embed_dim) == ("embedding", 32)
+    assert model.embed_texts(["a red disc", "there is a ring ."]).shape == (2, 32)
+    assert model.logit_scale == pytest.approx(1 / 0.07, rel=0.1)
+
+
+def test_a_pair_moves_with_its_folder(pair: Path, tmp_path: Path) -> None:
+    export(pair, tmp_path / "one")
+    wanted = load(tmp_path / "one").embed_texts("a blue triangle")
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert np.array_equal(load(tmp_path / "two").embed_texts("a blue triangle"), wanted)
+
+
+@pytest.mark.parametrize("part", ["projection", "text"])
+def test_a_pair_is_not_written_if_an_embedding_differs(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    from vitseek.engines.model import Model
+
+    name = {"projection": "embed_pixels", "text": "embed_texts"}[part]
+    right = getattr(Model, name)
+    monkeypatch.setattr(Model, name, lambda self, *given, **more: right(self, *given, **more) + np.float32(2e-4))
+    with pytest.raises(TrainingError, match=r"nothing was written: NumPy and torch differ by 0.0002"):
+        export(pair, tmp_path / "out" / "x.safetensors")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_pair_is_not_written_if_its_tokenizer_gives_other_numbers(pair: Path, tmp_path: Path) -> None:
+    from vitseek.train import tokenizer as tokenizers
+
+    right = json.loads((pair / "tokenizer.json").read_text())["model"]["merges"]
+    other = tokenizers.build(
+        [(a, b) for a, b in (pair_ if isinstance(pair_, list) else pair_.split() for pair_ in right)][:-5]
+    )
+    other.save(str(pair / "tokenizer.json"))
+    with pytest.raises(VitseekError, match=r"belongs to another model"):
+        export(pair, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_pair_needs_its_tokenizer(pair: Path, tmp_path: Path) -> None:
+    (pair / "tokenizer.json").unlink()
     with pytest.raises(TrainingError, match=r"tokenizer.json belongs to .* and is missing"):
-        export(tmp_path / "run", tmp_path / "again.safetensors")
+        export(pair, tmp_path / "again.safetensors")
     assert not (tmp_path / "again.safetensors").exists()
+
+
+def test_a_pair_s_trunk_can_be_finetuned(pair: Path, small: Options, tmp_path: Path) -> None:
+    export(pair, tmp_path / "pairs.safetensors")
+    start = str(tmp_path / "pairs.safetensors")
+    run("finetune", small("finetune", start=start, image_size=64, epochs=1, out=tmp_path / "tuned"))
+    assert load(export(tmp_path / "tuned", tmp_path / "t.safetensors").files[0]).labels == ["blue", "green", "red"]
 
 
 def test_the_command_prints_the_proof(trained: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch")
 
 from vitseek.train.metrics import read_rows  # noqa: E402
+from vitseek.train.smoke import KINDS, draw_pictures  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LEARNS = {
@@ -50,8 +51,28 @@ def test_a_smoke_run_learns_and_its_model_serves_in_numpy(recipe: str, tmp_path:
     picture = next((out / "pictures" / "disc").glob("*.png"))
     from vitseek.engines.model import load
 
-    width = 192 if recipe in ("finetune", "distill") else 48  # that of the start, or of the teacher
+    # that of the start, of the teacher, or of the space where both towers of clip meet
+    width = {"finetune": 192, "distill": 192, "clip": 32}.get(recipe, 48)
     assert load(tmp_path / "model.safetensors").embed([picture]).shape == (1, width)
+
+
+def test_a_smoke_run_of_clip_finds_pictures_by_words(tmp_path: Path) -> None:
+    run, photos = tmp_path / "run", tmp_path / "photos"
+    done = _vitseek("train", "clip", "--smoke", "--out", str(run))
+    assert done.returncode == 0, done.stderr
+    exported = _vitseek("export", str(run), "-o", str(tmp_path / "shapes.safetensors"))
+    assert exported.returncode == 0, exported.stderr
+    assert "text embeddings" in exported.stderr
+    draw_pictures(photos, seed=97, per_class=7)  # none of those that it learned from
+    (photos / "captions.csv").unlink()
+    indexed = _vitseek("index", str(photos), "--model", str(tmp_path / "shapes.safetensors"))
+    assert indexed.returncode == 0, indexed.stderr
+    right = 0
+    for shape, (colour, _) in KINDS.items():
+        found = _vitseek("search", f"there is a {colour} {shape}", "-k", "5", "--gallery", str(photos), "--json")
+        assert found.returncode == 0, found.stderr
+        right += sum(Path(match["path"]).parent.name == shape for match in json.loads(found.stdout)["matches"])
+    assert right > 20  # of 30; 5 by chance
 
 
 def test_a_smoke_run_can_finetune_another_run(tmp_path: Path) -> None:

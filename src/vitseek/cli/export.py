@@ -27,8 +27,9 @@ def export(
 ) -> None:
     """Write a trained model for the NumPy runtime, if both give the same features.
 
-    Weights go to NAME.safetensors, architecture, preprocessing and class names to NAME.json beside it. NumPy and
-    torch compute a probe batch first; if they differ by more than the tolerance, nothing is written.
+    Weights go to NAME.safetensors, architecture, preprocessing and class names to NAME.json beside it; a pair of image
+    and text tower adds NAME-tokenizer.json. NumPy and torch compute probes first; if they differ by more than the
+    tolerance, nothing is written.
 
     \b
     Examples:
@@ -65,7 +66,8 @@ def export(
         return
     apart = done.differences
     scores = "" if apart.scores is None else f", class scores {apart.scores:.2g}"
-    note(f"NumPy and torch agree: features differ by {apart.features:.2g}{scores}")
+    texts = "" if apart.texts is None else f", text embeddings {apart.texts:.2g}"
+    note(f"NumPy and torch agree: features differ by {apart.features:.2g}{scores}{texts}")
     note(f"(tokens by {apart.tokens:.2g} of the largest one)")
     for file in done.files:
         note(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")

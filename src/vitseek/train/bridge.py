@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vitseek import zoo
 from vitseek.errors import TrainingError, UsageError
+from vitseek.models.architectures import architecture_of
 from vitseek.models.config import ViTConfig
 from vitseek.models.vit import position_embedding
 from vitseek.preprocess.image import ImagePreprocessing
@@ -60,16 +61,19 @@ def to_runtime(config: VitConfig) -> ViTConfig:
     )
 
 
+# What the module takes from elsewhere (its size, its head, the rule of resizing, a projection beside it), or holds as
+# zeros: no query, key and value bias.
+ELSEWHERE = {"img_size", "hidden_dim", "pos_resize", "qkv_bias", "num_classes", "head_input", "embedding_dim"}
+
+
 def from_runtime(config: ViTConfig, **fields: Any) -> VitConfig:
     """The module's configuration for a runtime model.
 
     Raises
     ------
     UsageError
-        If the model has a part that the torch module does not: SwiGLU, or a head on patch averages.
+        If the model has a part that the torch module does not: SwiGLU, rotary positions, or a head on patch averages.
     """
-    if config.mlp_layer != "gelu":
-        raise UsageError(f"models with {config.mlp_layer} feed-forward layers (DINOv2 giant) cannot be trained here")
     if config.num_classes and config.head_input != "cls" and fields.get("num_classes", 1):
         raise UsageError("this model's head looks at the patches, too; only heads on the class token can be trained")
     known = VitConfig(
@@ -85,6 +89,15 @@ def from_runtime(config: ViTConfig, **fields: Any) -> VitConfig:
         init_values=1.0 if config.layer_scale else None,
         layer_norm_eps=config.norm_eps,
     )
+    own = to_runtime(known).to_dict()
+    if other := [
+        f"{name} {value!r} (here {own[name]!r})"
+        for name, value in config.to_dict().items()
+        if value != own[name] and name not in ELSEWHERE
+    ]:
+        raise UsageError(
+            f"this model has what recipes cannot train: {', '.join(other)}. They train ViT, DeiT and DINOv2 with GELU"
+        )
     try:
         return dataclasses.replace(known, **fields)
     except ValueError as error:
@@ -118,7 +131,7 @@ class Start:
         if num_classes is not None:
             fields["num_classes"] = num_classes
         module = VisionTransformer(from_runtime(self.config, **fields))
-        state = {name: _tensor(value) for name, value in self.params.items()}
+        state = {name: _tensor(value) for name, value in self.params.items() if not name.startswith("projection.")}
         if num_classes is not None:
             state = {name: value for name, value in state.items() if not name.startswith("head")}
         rows = size // self.config.patch_size
@@ -140,7 +153,7 @@ def load_start(name: str) -> Start:
     Raises
     ------
     UsageError
-        If a run's checkpoint holds no Vision Transformer.
+        If a run's checkpoint holds no Vision Transformer, or the weights are of another architecture.
     VitseekError
         Whatever reading or fetching the weights raises.
     """
@@ -155,6 +168,11 @@ def load_start(name: str) -> Start:
         config = None if isinstance(row.source, zoo.Embedded) else row.config
         loaded = load_weights(obtain(row.source), config=config, naming=row.naming)
         described = loaded.preprocessing or row.preprocessing.to_dict()
+    if not isinstance(loaded.config, ViTConfig):
+        raise UsageError(
+            f"{name} is a {architecture_of(loaded.config).name} model, and recipes start from plain Vision "
+            "Transformers: ViT, DeiT, DINOv2 (`vitseek models`)"
+        )
     size = min(loaded.config.img_size)
     fallback = ImagePreprocessing(size_px=size, resize_px=round(size / 0.875), mean=HALF, std=HALF)
     preprocessing = ImagePreprocessing.from_dict(described) if described else fallback

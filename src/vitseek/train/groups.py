@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 Group = dict[str, Any]
-NO_DECAY = ("cls_token", "dist_token", "reg_token", "mask_token", "pos_embed", "token_embed", "logit_scale")
+NO_DECAY = {"cls_token", "dist_token", "reg_token", "mask_token", "pos_embed", "token_embed", "logit_scale"}
 
 
 def parameter_groups(
@@ -28,7 +28,7 @@ def parameter_groups(
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        decays = parameter.ndim > 1 and name.rsplit(".", 1)[-1] not in NO_DECAY
+        decays = parameter.ndim > 1 and NO_DECAY.isdisjoint(name.split("."))
         key = (lr_scale(name) if lr_scale else 1.0, weight_decay if decays else 0.0)
         group = groups.setdefault(key, {"params": [], "lr_scale": key[0], "weight_decay": key[1], "decays": decays})
         group["params"].append(parameter)

@@ -293,11 +293,33 @@ class ClipOptions(ModelOptions):
     vocabulary: int = option(4096, "Byte-pair tokens to learn from the captions (CLIP: 49,408).", smoke=600)
     merges: Path | None = option(None, "OpenAI's bpe_simple_vocab_16e6.txt(.gz) or a tokenizer.json instead.")
     temperature: float = option(0.07, "Temperature at the start; it is learned, not below 0.01.")
-    image_lr_scale: float = option(1.0, "Learning rate of the image tower, as a part of --lr.")
+    text_dropout: float = option(0.0, "Part of the text tower's entries that is dropped while training.")
+    image_lr_scale: float = option(1.0, "Learning rate of the image tower, as a part of --lr; 0 locks it (LiT).")
+    views: int = option(8, "Crops of every image whose features a locked tower computes, once.", smoke=2)
     min_scale: float = option(0.5, "Smallest part of the image's area that a random crop keeps.")
     weight_decay: float = option(0.2, "AdamW's decay; norms, biases, tokens and positions have none.")
     epochs: int = option(30, "Passes over the training images.", smoke=12)
     lr: float = option(5e-4, "Highest learning rate, after warm-up.", smoke=2e-3)
+
+    @property
+    def locked(self) -> bool:
+        """Whether the image tower stays as it is, so that its features need computing only once."""
+        return self.image_lr_scale == 0
+
+    def check(self) -> None:
+        """Refuse numbers that cannot work; see :meth:`RunOptions.check`."""
+        super().check()
+        if self.image_lr_scale < 0:
+            raise UsageError(f"--image-lr-scale must be 0 or more, not {self.image_lr_scale:g}")
+        if not 0 <= self.text_dropout < 1:
+            raise UsageError(f"--text-dropout is a part of 0 or more and less than 1, not {self.text_dropout:g}")
+        if self.views < 1:
+            raise UsageError(f"--views must be at least 1, not {self.views}")
+        if self.locked and self.start is None:
+            raise UsageError(
+                "--image-lr-scale 0 locks the image tower, and a tower of random weights has nothing to keep: "
+                "give --start"
+            )
 
 
 RECIPES: dict[str, tuple[type[RunOptions], str]] = {

@@ -74,8 +74,11 @@ class Card:
         ``ViTConfig.to_dict()`` and ``ImagePreprocessing.to_dict()``.
     prefix
         Where the exported module's parameters are in the checkpoint's state: ``"teacher."``, or empty.
-    parts
-        Further parts to export whole, each to a file of its own: file stem to prefix (CLIP's towers).
+    text
+        ``TextConfig.to_dict()`` where there is a text tower: everything in the checkpoint outside ``prefix`` belongs to
+        the exported model, too, under its own name (``text.*``, ``projection.weight``, ``logit_scale``).
+    tokenizer
+        File in the run's folder that the text tower's numbers come from.
     notes
         Anything else that belongs into ``config.json``, by key.
     """
@@ -85,7 +88,8 @@ class Card:
     pooling: str = "cls"
     labels: tuple[str, ...] = ()
     prefix: str = ""
-    parts: dict[str, str] = dataclasses.field(default_factory=dict)
+    text: dict[str, Any] | None = None
+    tokenizer: str | None = None
     notes: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,7 +99,8 @@ class Card:
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> "Card":
         """Read what :meth:`to_dict` wrote."""
-        return cls(**{**document, "labels": tuple(document["labels"])})
+        known = {name: value for name, value in document.items() if name != "parts"}  # in older files
+        return cls(**{**known, "labels": tuple(document["labels"])})
 
 
 Step = Callable[[nn.Module, Batch, Clock], dict[str, Tensor]]
