@@ -293,3 +293,27 @@ def test_options_that_cannot_be_are_refused(both, photos, options, error, said):
 def test_a_vector_fits_one_space_only(both):
     with pytest.raises(UsageError):
         both.search(np.ones((3, 3, 3)))
+
+
+def test_a_vector_for_each_space_is_compared_in_its_own(both, photos):
+    picture = photos / "red" / "red-2.png"
+    first, second = both.space(1), both.space(2)
+    vectors = {space.id: both.model_of(space.id).embed([picture])[0] for space in (first, second)}
+    query = Expression((Term(1, "vector", vectors),))
+    for space in (first, second):
+        alone = both.search(vectors[space.id], space=space.id, k=3)
+        assert [match.id for match in both.search(query, space=space.id, k=3)] == [match.id for match in alone]
+    together = both.search(picture, also=second.id, k=5)
+    assert [match.id for match in both.search(query, also=second.id, k=5)] == [match.id for match in together]
+    with pytest.raises(GalleryMismatchError, match="not made for space"):
+        both.search(Expression((Term(1, "vector", {second.id: vectors[second.id]}),)), space=first.id)
+
+
+def test_queries_from_elsewhere_neither_name_files_nor_tell_which_there_are(words, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    monkeypatch.setattr("os.path.isfile", lambda name: pytest.fail(f"looked for {name}"))
+    said = []
+    words.search(parse('"red/red-2.png" + red', files=False), files=False, report=said.append)
+    assert said == []
+    with pytest.raises(UsageError, match="files cannot be named here"):
+        words.search(Expression((Term(1, "file", "red/red-2.png"),)), files=False)

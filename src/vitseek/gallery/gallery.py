@@ -126,6 +126,10 @@ class Gallery:
         """The model of the space that is searched by default, loaded on first use."""
         return self._models.of(self._models.space(None))
 
+    def model_of(self, space: str | int | None = None) -> EmbeddingModel:
+        """The model of a space, loaded on first use."""
+        return self._models.of(self._models.space(space))
+
     @property
     def roots(self) -> list[Path]:
         """The folders that are indexed."""
@@ -265,6 +269,8 @@ class Gallery:
         addresses
             Which http(s) addresses a query may name: "public" ones (the default), "any" (also of this machine and its
             network), or "none".
+        files
+            Whether a query may name files of this machine; False for queries of other people, such as a server's.
         report
             Called with a sentence about how the query was understood, where that is not obvious.
 

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -149,7 +149,7 @@ def _without_model(term: Term, catalog: Catalog, space: Space) -> tuple[NDArray[
         case "image":
             return _of_id(term.value, catalog, space)
         case "vector":
-            return _of_array(np.asarray(term.value), space), ()
+            return _of_array(np.asarray(_of_space(term.value, space)), space), ()
         case "file":
             _check_file(term.value)
         case "text":
@@ -186,6 +186,15 @@ def _of_id(image_id: int, catalog: Catalog, space: Space) -> tuple[NDArray[np.fl
             f"Index it: vitseek index {catalog.folder} --model {space.source or space.key.model}"
         )
     return vector, tuple(catalog.ids_with_hash(bytes.fromhex(record.content_hash)))
+
+
+def _of_space(value: Any, space: Space) -> Any:
+    """One vector, or that of this space where a program made one for each space, by the spaces' ids."""
+    if not isinstance(value, Mapping):
+        return value
+    if space.id not in value:
+        raise GalleryMismatchError(f"the query vector was not made for space {space.name!r}; make it again")
+    return value[space.id]
 
 
 def _of_array(query: NDArray[Any], space: Space) -> NDArray[np.float32]:

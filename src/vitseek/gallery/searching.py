@@ -1,5 +1,6 @@
 """Find the nearest images of one or several queries, in one space or in two."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict, get_args
@@ -34,6 +35,7 @@ class SearchKeywords(TypedDict, total=False):
     balance: float
     fusion: Fusion
     addresses: Addresses
+    files: bool
     report: Report | None
 
 
@@ -49,6 +51,7 @@ class SearchOptions:
     balance: float = 0.5
     fusion: Fusion = "scores"
     addresses: Addresses = "public"
+    files: bool = True
     report: Report | None = None
     offline: bool = False
 
@@ -83,7 +86,9 @@ class Searcher:
             self._matrix(default)  # an empty gallery is an error also without a query
             return []
         for query in queries:
-            for remark in remarks(query):
+            if not options.files and any(term.kind == "file" for term in query.terms):
+                raise UsageError("files cannot be named here; send the picture itself")
+            for remark in remarks(query, is_file=os.path.isfile if options.files else lambda name: False):
                 say(remark)
         plans = [self.plan(query, options, say) for query in queries]
         queries = [fetch_addresses(query, options.addresses, offline=options.offline) for query in queries]

@@ -45,7 +45,8 @@ class Term:
     kind, value
         ``text``: words. ``file``: a path. ``address``: http(s). ``image``: an id of the gallery. ``upload``: the name
         of a picture that a server holds, which it replaces before it searches. And two that only programs make:
-        ``picture`` (bytes, a stream or a Pillow image) and ``vector`` (a feature vector).
+        ``picture`` (bytes, a stream or a Pillow image) and ``vector`` (a feature vector,
+        or one for each of several spaces: a mapping from their ids).
     name
         What messages call a picture or a vector.
     bare
