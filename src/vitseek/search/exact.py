@@ -59,14 +59,14 @@ def top_k(matrix: Floats, queries: Floats, k: int, *, rows: NDArray[np.integer] 
     UsageError
         If ``k`` is below 1, or a query holds NaN or infinity.
     """
-    queries = _checked_queries(matrix, queries)
+    queries = check_queries(matrix, queries)
     k = operator.index(k)
     if k < 1:
         raise UsageError(f"k is the number of matches and must be at least 1, but it is {k}")
     wanted = None if rows is None else _sorted_rows(rows, len(matrix))
 
     found = [_Candidates(np.empty(0, np.int64), np.empty(0, np.float32), -np.inf)] * len(queries)
-    margin = _margin(queries.shape[1])
+    margin = largest_error(queries.shape[1])
     with np.errstate(invalid="ignore", over="ignore"):  # rows with NaN or infinity are dropped below
         for chunk in _chunks(len(matrix), wanted, max(1, CHUNK_SCORES // max(1, len(queries)))):
             scores = _scores(matrix, queries, chunk)
@@ -81,7 +81,8 @@ def top_k(matrix: Floats, queries: Floats, k: int, *, rows: NDArray[np.integer] 
     return best_scores, best_rows
 
 
-def _checked_queries(matrix: Floats, queries: Floats) -> NDArray[np.float32]:
+def check_queries(matrix: Floats, queries: Floats) -> NDArray[np.float32]:
+    """The queries as contiguous float32; ShapeError or UsageError if they do not go with the matrix."""
     if matrix.ndim != 2 or queries.ndim != 2 or matrix.shape[1] != queries.shape[1]:
         raise ShapeError(
             f"search wants a matrix (n, D) and queries (q, D) of the same width, "
@@ -109,7 +110,7 @@ def _sorted_rows(rows: NDArray[np.integer], count: int) -> Rows:
     return numbers
 
 
-def _margin(width: int) -> float:
+def largest_error(width: int) -> float:
     """How far below the k-th float32 score a true member of the best k can lie.
 
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., (3.5): whatever the order of the sum,
