@@ -32,6 +32,10 @@ class ImageEngine(Embedder, Protocol):
         """Return the logits of the checkpoint's own classes, shape (B, num_classes)."""
         ...
 
+    def classify_features(self, features: Array) -> Array:
+        """Return the same from what the head sees, shape (B, D)."""
+        ...
+
 
 def build_engine(
     params: Mapping[str, NDArray[Any]], config: ModelConfig, pooling: str, threads: int | None = None

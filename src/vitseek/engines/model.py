@@ -208,6 +208,35 @@ class Model:
         """
         return _float32(self._engine.classify(_checked(pixels)))
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes :meth:`classify` scores; 0 for a checkpoint without a head."""
+        return self.config.num_classes
+
+    @property
+    def head_pooling(self) -> str | None:
+        """The pooling whose features are all that the head sees; None if it sees more, or there is no head."""
+        if not self.num_classes or getattr(self.config, "distilled", False):  # two heads on two tokens
+            return None
+        return self.config.head_input if isinstance(self.config, ViTConfig) else "patch-mean"
+
+    def classify_features(self, features: Array) -> Array:
+        """Return the logits that :meth:`classify` returns, from the features of those pixels: (B, D) -> (B, classes).
+
+        Raises
+        ------
+        ConfigError
+            If this model's features are not what its head sees; see :attr:`head_pooling`.
+        """
+        if self.head_pooling is None or self.pooling != self.head_pooling:
+            if not self.num_classes:
+                raise ConfigError(f"{self.name} has no classification head")
+            sees = repr(self.head_pooling) if self.head_pooling else "more than one token"
+            raise ConfigError(
+                f"the head of {self.name} sees {sees}, and these features are {self.pooling!r}: classify pixels instead"
+            )
+        return _float32(self._engine.classify_features(np.asarray(features, np.float32)))
+
 
 def load(
     model: str | os.PathLike[str] = zoo.DEFAULT_MODEL,

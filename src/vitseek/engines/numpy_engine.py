@@ -34,6 +34,7 @@ from vitseek.models.vit import (
     resolve_blocks,
     rotary_positions,
 )
+from vitseek.nn.layers import linear
 
 Array = NDArray[np.floating]
 
@@ -127,6 +128,10 @@ class NumpyEngine:
             num_registers=self.config.num_registers if wanted is None else 0, class_token=self.config.class_token,
         )  # fmt: skip
         return classify(self.weights.heads, self.config, tokens)
+
+    def classify_features(self, features: Array) -> Array:
+        """Return the same from what the head sees, shape (B, D); not for two heads."""
+        return linear(features, self.weights.heads["head.weight"], self.weights.heads["head.bias"])
 
     def _grid(self, pixels: Array) -> tuple[int, int]:
         return pixels.shape[2] // self.config.patch_size, pixels.shape[3] // self.config.patch_size

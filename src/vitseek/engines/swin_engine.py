@@ -24,6 +24,7 @@ from vitseek.engines.threads import BLAS, default_threads, run_together
 from vitseek.models.swin import Stages, check_pixels, classify, pad_pixels, resolve_blocks, spread_weights
 from vitseek.models.swin_config import SwinConfig
 from vitseek.models.tokens import Tokens, check_pooling, pool, pooled_dim
+from vitseek.nn.layers import linear
 
 Array = NDArray[np.floating]
 
@@ -85,6 +86,10 @@ class SwinEngine:
     def classify(self, pixels: Array) -> Array:
         """Return the logits of the checkpoint's own classes, shape (B, num_classes)."""
         return classify(self.weights.head, self.config, self.tokens(pixels))
+
+    def classify_features(self, features: Array) -> Array:
+        """Return the same from the mean of all tokens, which is what the head sees, shape (B, D)."""
+        return linear(features, self.weights.head["head.fc.weight"], self.weights.head["head.fc.bias"])
 
     def tokens(self, pixels: Array, *, attention_blocks: Sequence[int] = (), stages: Stages | None = None) -> Tokens:
         """Return what :func:`vitseek.models.swin.forward_features` returns, with the same options.

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from vitseek.errors import GalleryNotFoundError, ImageNotFoundError, UsageError
 from vitseek.gallery import features, place
+from vitseek.gallery.by_head import ByHead, HeadKeywords
+from vitseek.gallery.by_words import ByWords, ZeroShotKeywords
 from vitseek.gallery.features import ImportReport
 from vitseek.gallery.folders import Folders, PathLike, absolute
 from vitseek.gallery.indexing import Indexer, IndexOptions, Progress
@@ -19,6 +21,7 @@ from vitseek.gallery.lock import Holder, WriteLock
 from vitseek.gallery.matrix import MatrixCache
 from vitseek.gallery.models import ModelLike, Models
 from vitseek.gallery.place import Layout
+from vitseek.gallery.predicting import PredictionReport
 from vitseek.gallery.queries import Query, expression, is_several
 from vitseek.gallery.records import GalleryStatus, ImageRecord, IndexReport
 from vitseek.gallery.searching import Searcher, SearchKeywords, SearchOptions
@@ -89,10 +92,12 @@ class Gallery:
         database = Database(self._layout.database, read_only=read_only)
         self._catalog = Catalog(database, self.path)
         self._folders = Folders(self._catalog, self.path)
-        self._labels = Labels(self._catalog)
         self._matrices = MatrixCache(self._catalog, self._layout)
         self._models = Models(self._catalog, self.path, model, offline=offline, downloading=downloading)
         self._searcher = Searcher(self._catalog, self._matrices, self._models)
+        self._labels = Labels(self._catalog)
+        self._by_words = ByWords(self._catalog, self._matrices, self._models, self._classify_lock)
+        self._by_head = ByHead(self._catalog, self._models, self._classify_lock)
         try:
             for root in map(absolute, roots or ()):
                 self._folders.add(root)
@@ -229,6 +234,10 @@ class Gallery:
         except OSError as error:
             return [f"the search cache could not be written ({error.strerror}); searching takes longer without it"]
         return []
+
+    def _classify_lock(self) -> WriteLock:
+        timeout_s, waiting = self._lock_timeout_s, self._waiting
+        return WriteLock(self._layout.classify_lock, "classifying", timeout_s=timeout_s, waiting=waiting)
 
     def _lock(self, job: str) -> WriteLock:
         return WriteLock(self._layout.lock, job, timeout_s=self._lock_timeout_s, waiting=self._waiting)
@@ -431,6 +440,65 @@ class Gallery:
             ids, roots = self._selected(items, where)
             self._catalog.remove(ids, roots)
             return len(ids)
+
+    # -- labels without training
+
+    def classify_zero_shot(self, labels: Iterable[str] | str, **options: Unpack[ZeroShotKeywords]) -> PredictionReport:
+        """Label images by words: each label becomes a vector of text, and an image gets the nearest.
+
+        The stored vectors of a space whose model reads text are used; no image is opened. What the same source said
+        before is replaced at the end, all at once; the user's labels stay as they are.
+
+        Parameters
+        ----------
+        labels
+            What an image may be; the same word in another case, or with other spaces, counts once.
+        templates
+            Prompts with ``{}`` where the label goes; a label's vector is the mean over them.
+        others
+            What else may be on an image: takes part in the comparison and is never written.
+        where
+            Only images that pass this filter.
+        threshold, top
+            A label is given from this probability on, and at most so many an image get. By default the best label,
+            whatever its probability; for models trained with a sigmoid (SigLIP) every label from 0.1 on.
+        space
+            The vectors to use; by default those in which words are searched.
+        source
+            What to call the predictions: ``source:zero-shot`` finds them.
+        dry_run
+            Count only; nothing is written.
+        report, progress
+            Called with a sentence on what was left out or cut; with "words" or "images", how many, and of how many.
+
+        Raises
+        ------
+        UsageError, FilterSyntaxError, TextUnsupportedError, GalleryEmptyError, GalleryLockedError
+        """
+        return self._by_words.run([labels] if isinstance(labels, str) else list(labels), **options)
+
+    def classify_head(self, **options: Unpack[HeadKeywords]) -> PredictionReport:
+        """Label images with the classes that a checkpoint was trained on, such as ImageNet's thousand.
+
+        Where the stored vectors are exactly what the head sees, they are used; else every image is opened, and an
+        interrupted pass goes on where it stopped when it is called again with the same settings.
+
+        Parameters
+        ----------
+        model
+            The model with the head; by default the gallery's.
+        names
+            The names of its classes in order, where vitseek does not know them.
+        where, threshold, top, source, dry_run, report, progress
+            As in :meth:`classify_zero_shot`; the best five labels by default.
+        batch_size
+            Images opened and held at a time.
+
+        Raises
+        ------
+        UsageError, FilterSyntaxError, GalleryEmptyError, GalleryLockedError
+        """
+        return self._by_head.run(**options)
 
     # -- features in and out
 

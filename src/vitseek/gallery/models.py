@@ -157,6 +157,14 @@ class Models:
         if self._catalog.meta(key) != value:
             self._catalog.set_meta(key, value)
 
+    def wanted(self) -> EmbeddingModel | None:
+        """The model that the caller wants to use, whether or not it has a space here; None: the gallery's own."""
+        if self._given is None:
+            return None
+        with self._mutex:
+            self._given = model = self.load(self._given)
+            return model
+
     def to_fill(self, wanted: ModelLike | None) -> Space:
         """The space to index into; a model without a space gets one. Loads the default space's model only in `of`."""
         wanted = self._given if wanted is None else wanted

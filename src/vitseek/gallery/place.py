@@ -33,6 +33,11 @@ class Layout:
         return self.index / "write.lock"
 
     @property
+    def classify_lock(self) -> Path:
+        """Held by a pass that predicts labels: two at a time would mix, indexing meanwhile does no harm."""
+        return self.index / "classify.lock"
+
+    @property
     def cache(self) -> Path:
         return self.index / "cache"
 

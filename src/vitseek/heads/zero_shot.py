@@ -24,7 +24,7 @@ DEFAULT_TEMPLATES = (
     "a photo of a {} from afar",
     "a bright photo of a {}",
     "a dark photo of a {}",
-    "a photo of one {} among other things",
+    "a photo with a {} in it",
     "a photo of several {}",
 )
 TEXTS_AT_ONCE = 64

@@ -83,6 +83,16 @@ class Predictions:
         with self._database.writing() as connection:
             connection.execute("DELETE FROM prediction_runs WHERE id = ? AND finished IS NULL", (run.id,))
 
+    def of(self, run: Run) -> list[tuple[int, list[tuple[str, float]]]]:
+        """What a pass said, by image, the most probable first."""
+        found: dict[int, list[tuple[str, float]]] = {}
+        for image_id, label, probability in self._database.rows(
+            "SELECT image_id, label, probability FROM predictions WHERE run_id = ? ORDER BY image_id, probability DESC",
+            (run.id,),
+        ):
+            found.setdefault(image_id, []).append((label, probability))
+        return list(found.items())
+
     def _drop_empty(self, source: str, *, but: int) -> None:
         self._database.rows(
             "DELETE FROM prediction_runs WHERE source = ? AND id <> ? "
