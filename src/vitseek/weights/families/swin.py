@@ -226,6 +226,6 @@ FAMILY = Family(
     name="Swin",
     namings=(TIMM, MICROSOFT, TRANSFORMERS, TRANSFORMERS_5),
     transformers={"swin": _read},
-    timm={"swin_": _read_timm},
+    timm={"swin_*": _read_timm},
     infer=infer_swin,
 )
