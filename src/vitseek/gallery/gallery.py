@@ -24,6 +24,7 @@ from vitseek.gallery.place import Layout
 from vitseek.gallery.predicting import PredictionReport
 from vitseek.gallery.queries import Query, expression, is_several
 from vitseek.gallery.records import GalleryStatus, ImageRecord, IndexReport
+from vitseek.gallery.removing import remove_space
 from vitseek.gallery.searching import Searcher, SearchKeywords, SearchOptions
 from vitseek.gallery.spaces import Downloading, EmbeddingModel, Space
 from vitseek.gallery.status import check, status
@@ -147,6 +148,37 @@ class Gallery:
     def use_space(self, name: str | int) -> None:
         """Make another space the default one."""
         self._catalog.set_meta("default_space", str(self._models.named(name).id))
+
+    def remove_space(self, name: str | int) -> int:
+        """Delete the vectors of a space; images, labels and the other spaces stay.
+
+        If it was the default one, the space with the most vectors becomes it.
+
+        Returns
+        -------
+        how many images had a vector in it
+
+        Raises
+        ------
+        UsageError
+            If it is the gallery's only space.
+        GalleryLockedError, GalleryMismatchError
+        """
+        with self._lock("removing a space"):
+            gone = self._models.named(name)
+            others = [space for space in self._catalog.spaces() if space.id != gone.id]
+            if not others:
+                raise UsageError(
+                    f"{gone.name!r} is the only space of gallery {self.path.name!r}, and without it nothing can be "
+                    "searched. Add another first: vitseek index --model NAME"
+                )
+            count = self._catalog.count_in_space(gone.id)
+            default = self._catalog.default_space()
+            fullest = max(others, key=lambda space: self._catalog.count_in_space(space.id))
+            remove_space(self._catalog, gone, default=fullest if default is None or default == gone else None)
+            self._matrices.remove(gone)
+            self._models.forget(gone)
+            return count
 
     # -- index
 
@@ -302,6 +334,10 @@ class Gallery:
     def space_of(self, query: Query, space: str | int | None = None) -> Space:
         """The space that :meth:`search` compares a query in, if ``also`` names no second one."""
         return self._searcher.space_of(expression(query), space)
+
+    def spaces_of(self, query: Query, **options: Unpack[SearchKeywords]) -> tuple[Space, ...]:
+        """The space, or the two, that :meth:`search` compares a query in; options that do not matter are ignored."""
+        return self._searcher.plan(expression(query), SearchOptions(**options), lambda _: None)
 
     def words_space(self) -> Space | None:
         """The space in which words are searched; None if no model of this gallery understands them."""

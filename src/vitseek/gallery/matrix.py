@@ -227,6 +227,12 @@ class MatrixCache:
             return "damaged"
         return "current" if self._is_current(matrix, space) else "stale"
 
+    def remove(self, space: Space) -> None:
+        """Let go of a space that is gone, and of its file."""
+        with self._mutex:
+            self._held.pop(space.id, None)
+        self.file(space).unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Let go of the mapped files."""
         with self._mutex:

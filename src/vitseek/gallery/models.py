@@ -210,6 +210,11 @@ class Models:
                 )
         return self._catalog.add_space(key, source=key.model if key.weights_sha256 else None, policy=None)
 
+    def forget(self, space: Space) -> None:
+        """Let go of the model of a space that is gone."""
+        with self._mutex:
+            self._loaded.pop(space.id, None)
+
     def load(self, wanted: ModelLike) -> EmbeddingModel:
         """A model as it is, or by what ``vitseek.load`` takes."""
         if not isinstance(wanted, (str, os.PathLike)):

@@ -163,6 +163,7 @@ class Searcher:
         self, queries: Sequence[Expression], space: Space, options: SearchOptions, among: Ids | None, report: Report
     ) -> list[Hits]:
         matrix = self._matrix(space)
+        self._say_what_is_not_found(space, matrix, report)
         resolved = self._resolved(queries, space, report)
         rows = None if among is None else matrix.rows_of(among)
         spare = max(len(one.own_ids) for one in resolved) if options.exclude_query else 0
@@ -189,13 +190,18 @@ class Searcher:
         ids, scores = fuse(sides, int(options.k) + spare, fusion=options.fusion, among=among)
         return _kept(list(zip(ids.tolist(), scores.tolist(), strict=True)), tuple(own), options)
 
+    def _say_what_is_not_found(self, space: Space, matrix: Matrix, report: Report) -> None:
+        everything = int(self._catalog.database.value("SELECT count(*) FROM catalog"))
+        if lacking := everything - len(matrix.ids):
+            have, are = ("image has", "is") if lacking == 1 else ("images have", "are")
+            report(f"{lacking:,} {have} no vector in space {space.name!r} and {are} not found{_fill(space)}")
+
     def _say_what_lacks(self, spaces: Sequence[Space], sides: Sequence[Side], report: Report) -> None:
         everything = len(np.unique(np.concatenate([side.ids for side in sides])))
         for space, side in zip(spaces, sides, strict=True):
             if lacking := everything - len(side.ids):
                 have = "image has" if lacking == 1 else "images have"
-                fill = f"; fill it with: vitseek index --model {space.source}" if space.source else ""
-                report(f"{lacking:,} {have} no vector in space {space.name!r}: average is assumed there{fill}")
+                report(f"{lacking:,} {have} no vector in space {space.name!r}: average is assumed there{_fill(space)}")
 
     def _matrix(self, space: Space) -> Matrix:
         matrix = self._matrices.get(space)
@@ -222,6 +228,10 @@ class Searcher:
             for number, score in hits
             if (record := records.get(number)) is not None  # deleted by another process a moment ago
         ]
+
+
+def _fill(space: Space) -> str:
+    return f"; fill it with: vitseek index --model {space.source}" if space.source else ""
 
 
 def _kept(hits: Hits, own: tuple[int, ...], options: SearchOptions) -> Hits:

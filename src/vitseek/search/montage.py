@@ -109,11 +109,12 @@ def _sheet(panel: Panel, notes: list[str]) -> Image.Image:
     left = MARGIN + side + 2 * GAP
     if not matches:
         _write_line(draw, (left, MARGIN), "nothing found", large, FAINT, tile)
+    full = max([1.0, *(match.score for match in matches)])  # standard scores, of a search in two spaces, pass 1
     for index, match in enumerate(matches):
         x, y = left + index % columns * (tile + GAP), MARGIN + index // columns * (cell + GAP)
         _place(sheet, match.path, (x, y), tile, small, notes)
         draw.rectangle((x, y + tile, x + tile - 1, y + tile + 3), TRACK)
-        filled = round(tile * min(max(match.score, 0), 1))
+        filled = round(tile * min(max(match.score / full, 0), 1))
         if filled:
             draw.rectangle((x, y + tile, x + filled - 1, y + tile + 3), ACCENT)
         score = f"{match.score:.3f}"

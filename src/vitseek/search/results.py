@@ -7,7 +7,7 @@ as escapes; JSON, CSV and paths give them back exactly.
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,8 @@ CSV_COLUMNS = ("query", "rank", "score", "path", "labels", "width", "height", "b
 class Match:
     """One image that was found.
 
-    ``path`` is absolute and may hold undecodable bytes; ``score`` is the cosine to the query, −1 to 1;
+    ``path`` is absolute and may hold undecodable bytes; ``score`` is the cosine to the query, −1 to 1 (in a search of
+    two spaces a mean of standard scores or of reciprocal ranks);
     ``width`` and ``height`` are pixels with the EXIF orientation applied; ``modified`` is the file's time.
     """
 
@@ -40,14 +41,26 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one query found, best first."""
+    """What one query found, best first.
+
+    ``parsed`` is the query as it was understood, ``spaces`` where it was searched.
+    """
 
     query: str
     matches: Sequence[Match]
+    parsed: str | None = None
+    spaces: tuple[str, ...] = ()
 
 
-def document(results: Sequence[Result], *, gallery: Path, model: str, where: str | None = None) -> dict[str, Any]:
-    """The results as one JSON-able document.
+def document(
+    results: Sequence[Result],
+    *,
+    gallery: Path,
+    model: str,
+    where: str | None = None,
+    fusion: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The results as one JSON-able document; ``fusion`` says how two spaces were joined.
 
     Bytes of a path that are not UTF-8 are lone surrogates (``"\\udce9"`` for 0xE9), as everywhere in Python:
     ``os.fsencode(path)`` gives the bytes back.
@@ -56,8 +69,14 @@ def document(results: Sequence[Result], *, gallery: Path, model: str, where: str
         "gallery": str(gallery),
         "model": model,
         "where": where,
+        **({"fusion": dict(fusion)} if fusion else {}),
         "results": [
-            {"query": result.query, "matches": [_plain(rank, match) for rank, match in enumerate(result.matches, 1)]}
+            {
+                "query": result.query,
+                **({"parsed": result.parsed} if result.parsed else {}),
+                **({"spaces": list(result.spaces)} if result.spaces else {}),
+                "matches": [_plain(rank, match) for rank, match in enumerate(result.matches, 1)],
+            }
             for result in results
         ],
     }
