@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from vitseek.weights.families import clip, dinov2, dinov3, mae, open_clip, siglip, swin, timm, vit
+from vitseek.weights.families import chinese_clip, clip, dinov2, dinov3, mae, open_clip, siglip, swin, timm, vit
 from vitseek.weights.family import Family
 from vitseek.weights.naming import Naming
 
@@ -14,6 +14,7 @@ FAMILIES: tuple[Family, ...] = (
     mae.FAMILY,
     clip.FAMILY,
     open_clip.FAMILY,
+    chinese_clip.FAMILY,
     siglip.FAMILY,
     dinov3.FAMILY,
     swin.FAMILY,

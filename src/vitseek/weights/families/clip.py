@@ -84,7 +84,8 @@ TIMM = Naming(
 )
 
 
-def _vision(file: Path, vision: Document) -> dict[str, Any]:
+def vision_fields(file: Path, vision: Document) -> dict[str, Any]:
+    """The image tower as transformers describes it."""
     return {"img_size": (224, 224), **encoder(file, vision, norm_eps=NORM_EPS, act="quick_gelu")}
 
 
@@ -112,7 +113,7 @@ def _read(file: Path, document: Document) -> Sidecar:
     vision = section(file, document, "vision_config")
     return Sidecar(
         file=file,
-        known=_vision(file, vision),
+        known=vision_fields(file, vision),
         text_known=_text(file, section(file, document, "text_config")),
         preprocessing=transformers_pictures(file, vision.get("patch_size", 32)),
         notes=[transformers_note(file, document)],
@@ -122,7 +123,7 @@ def _read(file: Path, document: Document) -> Sidecar:
 def _read_vision(file: Path, document: Document) -> Sidecar:
     return Sidecar(
         file=file,
-        known=_vision(file, document),
+        known=vision_fields(file, document),
         preprocessing=transformers_pictures(file, document.get("patch_size", 32)),
         notes=[transformers_note(file, document)],
     )
