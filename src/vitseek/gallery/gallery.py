@@ -586,7 +586,7 @@ class Gallery:
 
     def status(self) -> GalleryStatus:
         """Counts per folder, space and label, unreadable files, who is writing."""
-        return status(self._catalog, self._layout, self._matrices)
+        return status(self._catalog, self._layout, self._matrices, self._models.understands_words)
 
     def check(self) -> list[str]:
         """Read everything; what does not hold together, in words. Empty when all is well."""

@@ -113,7 +113,7 @@ class RootStatus:
 
 @dataclass(frozen=True, slots=True)
 class SpaceStatus:
-    """One set of vectors: which model made them, and for how many of the images."""
+    """One set of vectors: which model made them, for how many of the images, and whether it understands words."""
 
     id: int
     name: str
@@ -126,6 +126,7 @@ class SpaceStatus:
     images: int
     default: bool
     cache: Literal["current", "stale", "missing", "damaged"]
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True)

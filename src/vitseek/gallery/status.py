@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
 
+from vitseek.errors import VitseekError
 from vitseek.gallery.identity import display
 from vitseek.gallery.lock import writer
 from vitseek.gallery.matrix import MatrixCache
@@ -16,8 +18,10 @@ from vitseek.gallery.stores.predictions import Predictions
 FIRST_PROBLEMS = 20  # all of them: Gallery.unreadable()
 
 
-def status(catalog: Catalog, layout: Layout, matrices: MatrixCache) -> GalleryStatus:
-    """Counts and facts; costs a few queries and no model."""
+def status(
+    catalog: Catalog, layout: Layout, matrices: MatrixCache, understands_words: Callable[[Space], bool]
+) -> GalleryStatus:
+    """Counts and facts; costs a few queries and, where spaces are known to the gallery, no model."""
     default = catalog.default_space()
     unreadable = catalog.ids_with_status("unreadable")
     last = catalog.database.row("SELECT started, finished FROM runs ORDER BY id DESC LIMIT 1")
@@ -31,7 +35,7 @@ def status(catalog: Catalog, layout: Layout, matrices: MatrixCache) -> GallerySt
         labels=catalog.label_counts(),
         problems=[Problem(r.path, r.reason or "") for r in catalog.images(unreadable[:FIRST_PROBLEMS].tolist())],
         roots=[_root(catalog, root) for root in catalog.roots()],
-        spaces=[_space(catalog, matrices, space, default) for space in catalog.spaces()],
+        spaces=[_space(catalog, matrices, space, default, understands_words) for space in catalog.spaces()],
         disk_bytes=sum(file.stat().st_size for file in layout.index.rglob("*") if file.is_file()),
         schema=SCHEMA,
         last_run={"started": last["started"], "finished": last["finished"]} if last else None,
@@ -49,7 +53,13 @@ def _root(catalog: Catalog, root: Root) -> RootStatus:
     return RootStatus(root.path, int(images), root.path.is_dir())
 
 
-def _space(catalog: Catalog, matrices: MatrixCache, space: Space, default: Space | None) -> SpaceStatus:
+def _space(
+    catalog: Catalog, matrices: MatrixCache, space: Space, default: Space | None, understands: Callable[[Space], bool]
+) -> SpaceStatus:
+    try:
+        words = understands(space)
+    except VitseekError:  # only the model could tell, and it cannot be had
+        words = False
     return SpaceStatus(
         id=space.id,
         name=space.name,
@@ -62,6 +72,7 @@ def _space(catalog: Catalog, matrices: MatrixCache, space: Space, default: Space
         images=catalog.count_in_space(space.id),
         default=default is not None and default.id == space.id,
         cache=matrices.state(space),
+        words=words,
     )
 
 
