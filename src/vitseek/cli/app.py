@@ -11,12 +11,13 @@ from typing import Annotated
 
 import typer
 
+from vitseek import blas
 from vitseek.cli.common import printable
 from vitseek.errors import VitseekError
 from vitseek.version import __version__
 
 COMMANDS = (
-    "index", "search", "serve", "demo", "status", "remove", "features", "train", "embed", "export", "verify", "models",
+    "index", "search", "serve", "demo", "status", "spaces", "remove", "features", "train", "embed", "export", "verify", "models",
 )  # fmt: skip
 INTERRUPTED = 130
 GC_THRESHOLD = 100_000  # new objects between two collections; Python's own is 700 (2,000 from 3.13 on)
@@ -75,6 +76,7 @@ def main() -> None:
     """Run the command line; every expected error is one or two lines and an exit status."""
     # Imports make many objects and no garbage: looking for it costs a cold search some percent of its time.
     gc.set_threshold(GC_THRESHOLD)
+    blas.prefer_faster_kernels()
     called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         build((called,) if called in COMMANDS else COMMANDS)()
