@@ -3,8 +3,8 @@
 AMD's Zen 4 knows AVX-512, so OpenBLAS takes its AVX-512 kernels; but Zen 4 executes them in two halves of 256 bits, and
 the AVX2 kernels, which cut a product otherwise, multiply a Vision Transformer's matrices 3 to 9 % faster there
 (`python -m benchmarks.forward --gemm`). OpenBLAS reads the choice from the environment when it is loaded, once, so only
-a program can make it, not a library that is imported after NumPy: `vitseek` does, and docs/performance.md says how others
-can.
+a program can make it, not a library that is imported after NumPy: `vitseek` does, and docs/performance.md says how
+others can.
 """
 
 from __future__ import annotations
