@@ -33,12 +33,39 @@ def test_the_list_names_every_model_with_size_licence_and_state(run) -> None:
     ran = run()
     assert ran.status == 0
     lines = ran.out.splitlines()
-    assert lines[0].split() == ["name", "model", "width", "size", "licence", "state"]
+    assert lines[0].split() == ["name", "model", "width", "words", "size", "licence", "state"]
     assert len(lines) == len(ZOO) + 1
     [base] = [line for line in lines if line.startswith("dinov2-base ")]
     for part in ("DINOv2 ViT-B/14", "768", "346 MB", "Apache-2.0", "not downloaded"):
         assert part in base
     assert "vitseek models pull NAME" in ran.err
+
+
+def test_the_list_says_which_models_read_words(run) -> None:
+    ran = run()
+    [clip] = [line for line in ran.out.splitlines() if line.startswith("clip-vit-b32 ")]
+    [dino] = [line for line in ran.out.splitlines() if line.startswith("dinov3-base ")]
+    assert " yes " in clip
+    assert "512" in clip, "the length of what is compared with words"
+    assert " yes " not in dino
+    assert "DINOv3 License" in dino
+    assert "searched by words" in ran.err
+
+
+@pytest.mark.server
+def test_pull_brings_the_tokenizer_of_a_model_that_reads_words(run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = ZOO["siglip-large"]
+    assert row.tokenizer is not None
+    hub.files = {f"{row.source.repo}/{name}": name.encode() for name in ("model.safetensors", "tokenizer.json")}
+    ran = run("pull", "google/siglip-large-patch16-256", "--json")
+    assert ran.status == 0, ran.err
+    pulled = json.loads(ran.out)
+    assert pulled["name"] == "siglip-large"
+    assert Path(pulled["tokenizer"]).read_bytes() == b"tokenizer.json"
+    assert pulled["state"] == "here"
+    (folder(row.tokenizer) / "tokenizer.json").unlink()
+    [line] = [line for line in run().out.splitlines() if line.startswith("siglip-large ")]
+    assert line.endswith("here, without tokenizer")
 
 
 def test_json_has_every_fact(run) -> None:

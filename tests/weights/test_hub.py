@@ -343,3 +343,27 @@ def test_of_two_pulls_at_once_only_one_downloads(hub: Hub) -> None:
     assert first == second
     assert first.read_bytes() == CONTENT
     assert len(hub.asked("GET", "/storage/someone/vit/model.safetensors")) == 1
+
+
+@server
+def test_a_download_brings_the_tokenizer_along(hub: Hub) -> None:
+    words = HubSource(repo="someone/words", file="tokenizer.json", extra_files=())
+    hub.files["someone/words/tokenizer.json"] = b"{}"
+    obtain(PINNED, tokenizer=words)
+    assert pull(words, offline=True).read_bytes() == b"{}"
+
+
+@server
+def test_pictures_do_without_a_tokenizer_that_is_not_there(hub: Hub) -> None:
+    words = HubSource(repo="someone/words", file="tokenizer.json", extra_files=())
+    assert obtain(PINNED, tokenizer=words).is_file()
+    assert held(words) is None
+
+
+@server
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_model_says_whose_terms_to_accept_and_where(hub: Hub, status: int) -> None:
+    hub.refuse = [status]
+    gated = HubSource(repo=REPO, gated="DINOv3 License")
+    with pytest.raises(DownloadError, match=r"accept the DINOv3 License: do so at https://huggingface.co/someone/vit"):
+        pull(gated)

@@ -35,6 +35,7 @@ Pixels = NDArray[np.float32]
 Report = Callable[[str], None]
 Policy = Literal["official", "center-crop", "short-side"]
 Resize = Literal["shortest-edge", "exact", "max-patches"]
+CropRounding = Literal["floor", "half-even", "corner"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -83,7 +84,8 @@ class ImagePreprocessing:
         Patches that ``max-patches`` may make.
     crop_rounding
         When an odd number of pixels is cut off: ``floor`` as transformers' processors, ``half-even`` as
-        torchvision's ``CenterCrop`` and with it timm.
+        torchvision's ``CenterCrop`` and with it timm. ``corner`` cuts from the right and the bottom only, as a
+        convolution drops what fills no patch: SigLIP so400m has 14 px patches and pictures of 384 px.
     """
 
     policy: Policy = "official"
@@ -94,7 +96,7 @@ class ImagePreprocessing:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     patch_size_px: int = 16
-    crop_rounding: Literal["floor", "half-even"] = "floor"
+    crop_rounding: CropRounding = "floor"
     max_patches: int = 256
 
     def __post_init__(self) -> None:
@@ -102,7 +104,7 @@ class ImagePreprocessing:
             ("policy", POLICIES),
             ("resize", get_args(Resize)),
             ("interpolation", tuple(FILTERS)),
-            ("crop_rounding", ("floor", "half-even")),
+            ("crop_rounding", get_args(CropRounding)),
         ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"preprocessing: {name} must be one of {allowed}; it is {getattr(self, name)!r}.")
@@ -256,8 +258,10 @@ def _crop_start(side: int, size: int, rounding: str) -> int:
     """First pixel of the crop; negative where the picture is smaller and black comes first.
 
     ``floor`` is transformers' ``center_crop``: it puts the odd pixel of padding first. ``half-even`` is torchvision's,
-    ``int(round((side - size) / 2))``, which puts it last.
+    ``int(round((side - size) / 2))``, which puts it last. ``corner`` is no centre at all.
     """
+    if rounding == "corner":
+        return 0
     if rounding == "floor":
         return (side - size) // 2
     return round((side - size) / 2) if side >= size else -((size - side) // 2)

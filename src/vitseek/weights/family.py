@@ -81,8 +81,17 @@ def encoder(file: Path, document: Document, *, norm_eps: float, heads: int = 12,
         "pos_resize": "bicubic",
     }
     if "image_size" in document:
-        known["img_size"] = pair(file, "image_size", document["image_size"])
+        known["img_size"] = _whole_patches(file, document)
     return known
+
+
+def _whole_patches(file: Path, document: Document) -> tuple[int, int]:
+    """The picture's size without the edges that fill no patch: SigLIP so400m has 14 px patches and 384 px pictures."""
+    height, width = pair(file, "image_size", document["image_size"])
+    patch = document.get("patch_size")
+    if not isinstance(patch, int) or not 1 <= patch <= min(height, width):
+        return height, width
+    return height // patch * patch, width // patch * patch
 
 
 def section(file: Path, document: Document, name: str) -> Document:

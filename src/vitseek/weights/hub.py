@@ -24,14 +24,32 @@ RECORD = "source.json"
 YES = ("1", "ON", "YES", "TRUE")  # what huggingface_hub takes for true
 
 
-def obtain(source: Embedded | HubSource, *, offline: bool | None = None, progress: "Progress | None" = None) -> Path:
-    """The weights file of a source: the embedded one, or pulled from the hub if it is not here yet."""
+def obtain(
+    source: Embedded | HubSource,
+    *,
+    tokenizer: HubSource | None = None,
+    offline: bool | None = None,
+    progress: "Progress | None" = None,
+) -> Path:
+    """The weights file of a source: the embedded one, or pulled from the hub if it is not here yet.
+
+    Parameters
+    ----------
+    tokenizer
+        Pulled along when the weights are; pictures can do without it, so its absence is no error here.
+    """
     if isinstance(source, Embedded):
         path = source.path
         if source.sha256 and (came := file_sha256(path)) != source.sha256:
             raise ChecksumError(f"{path} has sha256 {came}, wanted {source.sha256}: install vitseek again.")
         return path
-    return pull(source, offline=offline, progress=progress)
+    if found := held(source):
+        return found
+    file = pull(source, offline=offline, progress=progress)
+    if tokenizer is not None:
+        with suppress(DownloadError):
+            pull(tokenizer, offline=offline)
+    return file
 
 
 def pull(source: HubSource, *, offline: bool | None = None, progress: "Progress | None" = None) -> Path:
@@ -107,6 +125,16 @@ def is_offline(offline: bool | None = None) -> bool:
     return any(os.environ.get(variable, "").upper() in YES for variable in variables)
 
 
+def _how_to_be_let_in(source: HubSource, refusal: Exception) -> str:
+    if source.gated is None:
+        return str(refusal)
+    return (
+        f"{source.repo} is given only to those who accept the {source.gated}: do so at {source.page} with an account "
+        f"of the hub, log in with `hf auth login`, and try again; or download {source.file} in a browser and give its "
+        f"path. ({refusal})"
+    )
+
+
 def _in_hugging_face_cache(source: HubSource) -> Path | None:
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -127,7 +155,7 @@ def _download(source: HubSource, progress: "Progress | None") -> Path:
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # exported lazily
 
     # An HTTP client takes 0.2 s to import: only a download pays for it.
-    from vitseek.weights.transfer import NotThereError, fetch, look_up, session
+    from vitseek.weights.transfer import NotThereError, RefusedError, fetch, look_up, session
 
     target = folder(source) / source.file
     try:
@@ -142,7 +170,10 @@ def _download(source: HubSource, progress: "Progress | None") -> Path:
             return found
         with session() as client:
             # A branch may move between two files: everything comes from the commit of the first answer.
-            remote = look_up(client, source.repo, source.file, source.revision or MAIN)
+            try:
+                remote = look_up(client, source.repo, source.file, source.revision or MAIN)
+            except RefusedError as error:
+                raise DownloadError(_how_to_be_let_in(source, error)) from error
             if source.sha256 and remote.sha256 not in (None, source.sha256):
                 raise ChecksumError(
                     f"{source.repo}/{source.file} has sha256 {remote.sha256} on the hub, wanted {source.sha256}: the "

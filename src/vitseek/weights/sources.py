@@ -73,6 +73,8 @@ class HubSource:
         The weights file; safetensors only.
     extra_files
         Small JSON files beside it; a missing one is no error.
+    gated
+        The licence that has to be accepted on the repository's page before anything can be downloaded.
     """
 
     repo: str
@@ -80,6 +82,7 @@ class HubSource:
     sha256: str | None = None
     file: str = "model.safetensors"
     extra_files: tuple[str, ...] = ("config.json",)
+    gated: str | None = None
 
     @property
     def pinned(self) -> bool:

@@ -54,6 +54,10 @@ class Remote:
         return self.etag if _is_hex(self.etag, SHA256_DIGITS) else None
 
 
+class RefusedError(DownloadError):
+    """The hub wants an account that may read this repository."""
+
+
 class NotThereError(DownloadError):
     """The hub has no such file (404); only for files that may be missing."""
 
@@ -254,7 +258,7 @@ def _refusal(what: str, response: httpx.Response) -> Exception:
     if code in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
         return NotThereError(f"{what} does not exist on the hub (HTTP {code}).")
     if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return DownloadError(
+        return RefusedError(
             f"{what}: the hub refuses (HTTP {code}): it does not exist, or it needs an account that has accepted its "
             "terms. Log in with `hf auth login`, or download the file in a browser and give its path."
         )

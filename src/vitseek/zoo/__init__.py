@@ -11,7 +11,7 @@ from vitseek.zoo.row import ZooRow
 from vitseek.zoo.rows import rows
 from vitseek.zoo.rows.vitseek import NAME as EMBEDDED_NAME
 
-__all__ = ["DEFAULT_MODEL", "ZOO", "Embedded", "HubSource", "ZooRow", "find"]
+__all__ = ["DEFAULT_MODEL", "ZOO", "Embedded", "HubSource", "ZooRow", "find", "row_called"]
 
 DEFAULT_MODEL = EMBEDDED_NAME
 NEAR_MATCHES = 3
@@ -37,15 +37,22 @@ class _Zoo(Mapping[str, ZooRow]):
 ZOO: Mapping[str, ZooRow] = _Zoo()
 
 
+def row_called(name: str) -> ZooRow | None:
+    """The row of that name or alias, however it is capitalised; ``None`` if there is none."""
+    wanted = name.lower()
+    aliased = (row for row in ZOO.values() if wanted in (alias.lower() for alias in row.aliases))
+    return ZOO.get(wanted) or next(aliased, None)
+
+
 def find(name: str) -> ZooRow:
-    """The row of a model, however its name is capitalised.
+    """The row of a model by its name or by what others call it, however it is capitalised.
 
     Raises
     ------
     UnknownModelError
         If there is none; the message lists names that look alike.
     """
-    row = ZOO.get(name.lower())
+    row = row_called(name)
     if row is None:
         alike = difflib.get_close_matches(name.lower(), ZOO, n=NEAR_MATCHES, cutoff=0.5)
         hint = f"Did you mean {' or '.join(alike)}?" if alike else "`vitseek models` lists them."

@@ -16,7 +16,8 @@ DINOV2_PICTURES = ImagePreprocessing(
     std=IMAGENET_STD,
     patch_size_px=14,
 )
-# facebookresearch/dino eval_knn.py and facebookresearch/deit datasets.py: Resize(256, bicubic), CenterCrop(224).
+# facebookresearch/dino eval_knn.py, facebookresearch/deit datasets.py and facebookresearch/mae util/datasets.py:
+# Resize(256, bicubic), CenterCrop(224).
 TORCHVISION_256 = replace(DINOV2_PICTURES, patch_size_px=16, crop_rounding="half-even")
 # timm: crop_pct 0.9, so the short side is 248 px; mean and std of Inception.
 AUGREG_PICTURES = replace(TORCHVISION_256, resize_px=248, mean=HALF, std=HALF)

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from vitseek.models.config import ViTConfig, parameter_shapes
+from vitseek.models.architectures import ModelConfig, parameter_shapes
+from vitseek.models.text import TextConfig, text_parameter_shapes
 from vitseek.preprocess.image import ImagePreprocessing
 from vitseek.weights.sources import Embedded, HubSource
 
@@ -26,6 +27,12 @@ class ZooRow:
         Which features represent an image.
     naming
         The key table of its file; one of ``weights.families.NAMINGS``.
+    text
+        Its text tower; ``None`` if pictures cannot be searched by words with it.
+    tokenizer
+        Where the tokenizer of the text tower is.
+    aliases
+        What others call it; found like its name.
     exact_bytes
         Size of the weights file where it is known to the byte.
     paper
@@ -35,19 +42,25 @@ class ZooRow:
     name: str
     title: str
     family: str
-    config: ViTConfig
+    config: ModelConfig
     preprocessing: ImagePreprocessing
     source: Embedded | HubSource
     naming: str
     pooling: str = "cls"
     licence: str = "Apache-2.0"
     paper: str = ""
+    text: TextConfig | None = None
+    tokenizer: HubSource | None = None
+    aliases: tuple[str, ...] = ()
     exact_bytes: int | None = None
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has."""
-        return sum(math.prod(shape) for shape in parameter_shapes(self.config).values())
+        """How many numbers the model has, both towers together."""
+        shapes = [*parameter_shapes(self.config).values()]
+        if self.text is not None:
+            shapes += text_parameter_shapes(self.text).values()
+        return sum(math.prod(shape) for shape in shapes)
 
     @property
     def size_bytes(self) -> int:

@@ -115,7 +115,7 @@ def _read(file: Path, document: Document) -> Sidecar:
         file=file,
         known=vision_fields(file, vision),
         text_known=_text(file, section(file, document, "text_config")),
-        preprocessing=transformers_pictures(file, vision.get("patch_size", 32)),
+        preprocessing=transformers_pictures(file, vision.get("patch_size", 32), drop_edges=True),
         notes=[transformers_note(file, document)],
     )
 
@@ -124,7 +124,7 @@ def _read_vision(file: Path, document: Document) -> Sidecar:
     return Sidecar(
         file=file,
         known=vision_fields(file, document),
-        preprocessing=transformers_pictures(file, document.get("patch_size", 32)),
+        preprocessing=transformers_pictures(file, document.get("patch_size", 32), drop_edges=True),
         notes=[transformers_note(file, document)],
     )
 

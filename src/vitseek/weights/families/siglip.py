@@ -112,7 +112,7 @@ def _read(file: Path, document: Document) -> Sidecar:
         file=file,
         known=_naflex(file, vision) if naflex else _vision(file, vision),
         text_known=_text(file, section(file, document, "text_config"), second=naflex) if whole else {},
-        preprocessing=transformers_pictures(file, vision.get("patch_size", 16)),
+        preprocessing=transformers_pictures(file, vision.get("patch_size", 16), drop_edges=True),
         naming=NAFLEX.name if naflex else None,
         notes=[transformers_note(file, document)],
     )

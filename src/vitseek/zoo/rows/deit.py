@@ -26,11 +26,12 @@ DEIT = {
 
 def rows() -> Iterator[ZooRow]:
     for size, (revision, sha256) in DEIT.items():
+        config = ViTConfig(**VARIANTS[f"vit_{size}"], patch_size=16, img_size=(224, 224), num_classes=1000)
         row = ZooRow(
             name=f"deit-{size}",
             title=f"DeiT-{'Ti' if size == 'tiny' else size[0].upper()}/16",
             family="DeiT",
-            config=ViTConfig(**VARIANTS[f"vit_{size}"], patch_size=16, img_size=(224, 224), num_classes=1000),
+            config=config,
             preprocessing=TORCHVISION_256,
             source=HubSource(repo=f"timm/deit_{size}_patch16_224.fb_in1k", revision=revision, sha256=sha256),
             naming="timm",
@@ -41,6 +42,6 @@ def rows() -> Iterator[ZooRow]:
             row,
             name=f"deit-{size}-distilled",
             title=f"{row.title} distilled",
-            config=replace(row.config, distilled=True),
+            config=replace(config, distilled=True),
             source=HubSource(repo=f"timm/deit_{size}_distilled_patch16_224.fb_in1k"),
         )
