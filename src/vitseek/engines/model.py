@@ -25,7 +25,7 @@ from vitseek.models.config import PosResize, ViTConfig
 from vitseek.models.text import TextConfig
 from vitseek.models.tokens import Tokens, check_pooling, usual_pooling
 from vitseek.preprocess.image import ImagePreprocessing, ImageSource, preprocess
-from vitseek.weights.hub import obtain
+from vitseek.weights.hub import held, obtain
 from vitseek.weights.loader import LoadedWeights, load_weights
 
 Array = NDArray[np.float32]
@@ -292,8 +292,17 @@ def load(
     row = _row_of(model)
     if row is not None:
         check_pooling(pooling or row.pooling, row.config)
-        file = Path(weights) if weights is not None else obtain(row.source, offline=offline, progress=progress)
-        loaded = load_weights(file, config=row.config, naming=row.naming if weights is None else None)
+        if weights is not None:
+            file = Path(weights)
+        else:
+            file = obtain(row.source, tokenizer=row.tokenizer, offline=offline, progress=progress)
+        loaded = load_weights(
+            file,
+            config=row.config,
+            text=row.text,
+            naming=row.naming if weights is None else None,
+            tokenizer=held(row.tokenizer) if row.tokenizer and weights is None else None,
+        )
         name, preprocessing, usual = row.name, row.preprocessing, row.pooling
         # Weights of one's own are found again by their path only, a zoo model by its name anywhere.
         source = row.name if weights is None else str(file.resolve())
@@ -327,8 +336,8 @@ def load(
 def _row_of(model: str | os.PathLike[str]) -> zoo.ZooRow | None:
     """The zoo's row, or ``None`` for a file or folder; UnknownModelError if it is neither."""
     text = os.fspath(model)
-    if isinstance(model, str) and text in zoo.ZOO:
-        return zoo.ZOO[text]
+    if isinstance(model, str) and (row := zoo.row_called(text)):
+        return row
     looks_like_a_file = Path(text).suffix in (".safetensors", ".npz") or any(mark in text for mark in ("/", os.sep))
     if not isinstance(model, str) or looks_like_a_file or Path(text).exists():
         return None
