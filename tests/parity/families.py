@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -36,8 +37,44 @@ class Family:
     build: Callable[[], torch.nn.Module]
     config: ViTConfig
     resolutions: tuple[tuple[int, int], ...]  # (height, width) in px: the trained one, then others, one not square
-    needs_flag: bool = False  # transformers' ViT and DeiT resize positions only when told to
-    rounds_positions: bool = False  # transformers' DINOv2 resizes positions in float32 even in a float64 model
+    places: Places = dataclasses.field(default_factory=lambda: Places())
+    arguments: Callable[[Array, ViTConfig], dict[str, Any]] = lambda pixels, config: _plain(pixels)
+    needs_flag: bool = False  # most of transformers' models resize positions only when told to
+    rounds_positions: bool = False  # DINOv2 and NaFlex resize positions in float32 even in a float64 model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where transformers has the steps of a model, as dotted names."""
+
+    is_backbone: bool = False  # the model is its own backbone, whatever it calls its base
+    embed: str = "embeddings"
+    blocks: str = "layers"
+    norm: str = "layernorm"
+    norm_is_pooled: bool = False  # CLIP normalises the class token alone
+    embedding: str | None = None  # of the output: the joint embedding of images and texts
+
+
+def _plain(pixels: Array) -> dict[str, Any]:
+    return {"pixel_values": torch.from_numpy(pixels)}
+
+
+def _in_order(pixels: Array, config: ViTConfig) -> dict[str, Any]:
+    """MAE shuffles patches by random noise, even when none is masked: noise that grows keeps their order."""
+    patches = pixels.shape[2] * pixels.shape[3] // config.patch_size**2
+    return {**_plain(pixels), "noise": torch.arange(float(patches)).expand(len(pixels), -1)}
+
+
+def _as_patches(pixels: Array, config: ViTConfig) -> dict[str, Any]:
+    """What the processor of NaFlex makes: flat patches, colours last, and how many rows and columns they are."""
+    batch, patch = len(pixels), config.patch_size
+    rows, columns = (side // patch for side in pixels.shape[2:])
+    split = pixels.reshape(batch, 3, rows, patch, columns, patch).transpose(0, 2, 4, 3, 5, 1)
+    return {
+        "pixel_values": torch.from_numpy(np.ascontiguousarray(split.reshape(batch, rows * columns, -1))),
+        "pixel_attention_mask": torch.ones((batch, rows * columns), dtype=torch.int32),
+        "spatial_shapes": torch.tensor([[rows, columns]] * batch),
+    }
 
 
 SMALL: dict[str, Any] = {"hidden_size": 35, "num_hidden_layers": 3, "num_attention_heads": 5, "num_labels": 11}
@@ -65,6 +102,32 @@ def _dinov2(*, registers: int = 0, swiglu: bool = False) -> torch.nn.Module:
     return transformers.Dinov2ForImageClassification(transformers.Dinov2Config(**options))
 
 
+TOWER: dict[str, Any] = {**SMALL, "intermediate_size": 53, "patch_size": 16, "image_size": 80}
+ROTARY: dict[str, Any] = {**TOWER, "hidden_size": 60, "num_register_tokens": 3}
+
+
+def _clip(**options: Any) -> torch.nn.Module:
+    config = transformers.CLIPVisionConfig(**{**TOWER, "projection_dim": 13, **options})
+    return transformers.CLIPVisionModelWithProjection(config)
+
+
+def _siglip() -> torch.nn.Module:
+    return transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**TOWER))
+
+
+def _naflex() -> torch.nn.Module:
+    options = {name: value for name, value in TOWER.items() if name != "image_size"}
+    return transformers.Siglip2VisionModel(transformers.Siglip2VisionConfig(**options, num_patches=25))
+
+
+def _dinov3(**options: Any) -> torch.nn.Module:
+    return transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**{**ROTARY, **options}))
+
+
+def _mae() -> torch.nn.Module:
+    return transformers.ViTMAEModel(transformers.ViTMAEConfig(**TOWER, mask_ratio=0.0))
+
+
 SHAPE: dict[str, Any] = {"embed_dim": 35, "depth": 3, "num_heads": 5, "num_classes": 11}
 PATCH16: dict[str, Any] = {**SHAPE, "hidden_dim": 53, "patch_size": 16, "img_size": (80, 80)}
 DINOV2: dict[str, Any] = {
@@ -72,6 +135,20 @@ DINOV2: dict[str, Any] = {
     "head_input": "cls+patch-mean",
 }  # fmt: skip
 SWIGLU: dict[str, Any] = {**DINOV2, "mlp_layer": "swiglu"}
+HEADLESS: dict[str, Any] = {**PATCH16, "num_classes": 0}
+CLIP: dict[str, Any] = {
+    **HEADLESS, "patch_bias": False, "pre_norm": True, "mlp_layer": "quick-gelu", "embedding_dim": 13, "norm_eps": 1e-5,
+}  # fmt: skip
+SIGLIP: dict[str, Any] = {**HEADLESS, "class_token": False, "mlp_layer": "gelu-tanh", "attention_pool": True}
+DINOV3: dict[str, Any] = {
+    **HEADLESS, "embed_dim": 60, "pos_embed": "rope", "layer_scale": True, "num_registers": 3, "norm_eps": 1e-5,
+}  # fmt: skip
+IN_ENCODER = Places(blocks="encoder.layer")
+CLIP_PLACES = Places(
+    embed="pre_layrnorm", blocks="encoder.layers", norm="post_layernorm", norm_is_pooled=True, embedding="image_embeds"
+)
+SIGLIP_PLACES = Places(is_backbone=True, blocks="encoder.layers", norm="post_layernorm", embedding="pooler_output")
+DINOV3_PLACES = Places(is_backbone=True, blocks="model.layer", norm="norm")
 SIZES16 = ((80, 80), (112, 112), (48, 176))
 SIZES14 = ((98, 98), (42, 154), (182, 70))
 
@@ -103,21 +180,52 @@ FAMILIES = {
             resolutions=((56, 56), (88, 88), (40, 104)), needs_flag=True,
         ),
         Family(
-            name="DINOv2 /14", build=_dinov2, config=ViTConfig(**DINOV2), resolutions=SIZES14, rounds_positions=True
+            name="DINOv2 /14", build=_dinov2, config=ViTConfig(**DINOV2), resolutions=SIZES14,
+            places=IN_ENCODER, rounds_positions=True,
         ),
         Family(
             name="DINOv2 SwiGLU /14", build=functools.partial(_dinov2, swiglu=True), config=ViTConfig(**SWIGLU),
-            resolutions=SIZES14, rounds_positions=True,
+            resolutions=SIZES14, places=IN_ENCODER, rounds_positions=True,
         ),
         Family(
             name="DINOv2 registers /14", build=functools.partial(_dinov2, registers=7),
             config=ViTConfig(**DINOV2, num_registers=7, pos_resize="bicubic-antialias"), resolutions=SIZES14,
-            rounds_positions=True,
+            places=IN_ENCODER, rounds_positions=True,
         ),
         Family(
             name="DINOv2 registers SwiGLU /14", build=functools.partial(_dinov2, registers=7, swiglu=True),
             config=ViTConfig(**SWIGLU, num_registers=7, pos_resize="bicubic-antialias"), resolutions=SIZES14,
-            rounds_positions=True,
+            places=IN_ENCODER, rounds_positions=True,
+        ),
+        Family(
+            name="MAE /16", build=_mae, config=ViTConfig(**HEADLESS, norm_eps=1e-12), resolutions=SIZES16,
+            arguments=_in_order, needs_flag=True,
+        ),
+        Family(
+            name="CLIP /16", build=_clip, config=ViTConfig(**CLIP), resolutions=SIZES16, places=CLIP_PLACES,
+            needs_flag=True,
+        ),
+        Family(
+            name="CLIP /32, exact GELU (OpenCLIP)",
+            build=functools.partial(_clip, patch_size=32, image_size=96, hidden_act="gelu"),
+            config=ViTConfig(**{**CLIP, "patch_size": 32, "img_size": (96, 96), "mlp_layer": "gelu"}),
+            resolutions=((96, 96), (160, 160), (224, 64)), places=CLIP_PLACES, needs_flag=True,
+        ),
+        Family(
+            name="SigLIP /16", build=_siglip, config=ViTConfig(**SIGLIP), resolutions=SIZES16, places=SIGLIP_PLACES,
+            needs_flag=True,
+        ),
+        Family(
+            name="SigLIP 2 NaFlex /16", build=_naflex, config=ViTConfig(**SIGLIP, pos_resize="bilinear-antialias"),
+            resolutions=SIZES16, places=SIGLIP_PLACES, arguments=_as_patches, rounds_positions=True,
+        ),
+        Family(
+            name="DINOv3 /16", build=_dinov3, config=ViTConfig(**DINOV3), resolutions=SIZES16, places=DINOV3_PLACES
+        ),
+        Family(
+            name="DINOv3 SwiGLU /16, other theta",
+            build=functools.partial(_dinov3, use_gated_mlp=True, hidden_act="silu", rope_theta=30.0),
+            config=ViTConfig(**DINOV3, mlp_layer="swiglu", rope_theta=30.0), resolutions=SIZES16, places=DINOV3_PLACES,
         ),
     )
 }  # fmt: skip
@@ -149,15 +257,16 @@ class Reference:
 
     @property
     def backbone(self) -> Any:
+        if self.family.places.is_backbone:
+            return self.model
         return getattr(self.model, getattr(self.model, "base_model_prefix", ""), self.model)
 
     def stages(self, pixels: Array, *, float64: bool) -> dict[str, Array]:
-        """Run transformers; tokens after the embedding, each block and the final norm, and the logits if any."""
+        """Run transformers; tokens after the embedding, each block and the final norm; logits or embedding if any."""
         model = self.model.double() if float64 else self.model.float()
-        backbone = self.backbone
-        blocks = backbone.encoder.layer if hasattr(backbone, "encoder") else backbone.layers
-        named = {"embed": backbone.embeddings, "norm": backbone.layernorm}
-        named.update({f"block.{index}": block for index, block in enumerate(blocks)})
+        places = self.family.places
+        named = {"embed": self._step(places.embed), "norm": self._step(places.norm)}
+        named.update({f"block.{index}": block for index, block in enumerate(self._step(places.blocks))})
         found: dict[str, Array] = {}
 
         def keep(name: str) -> Callable[[Any, Any, Any], None]:
@@ -169,10 +278,14 @@ class Reference:
         hooks = [module.register_forward_hook(keep(name)) for name, module in named.items()]
         try:
             with torch.inference_mode():
-                output = model(torch.from_numpy(pixels), **self._flags())
+                output = model(**self._arguments(pixels))
+                if places.norm_is_pooled:  # once more, for all tokens; the hook keeps what comes last
+                    self._step(places.norm)(output.last_hidden_state)
         finally:
             for hook in hooks:
                 hook.remove()
+        if places.embedding is not None:
+            found["embedding"] = output[places.embedding].numpy().copy()
         if "logits" in output:
             found["logits"] = output.logits.numpy().copy()
         return found
@@ -184,7 +297,7 @@ class Reference:
         model.set_attn_implementation("eager")
         try:
             with torch.inference_mode():
-                output = model(torch.from_numpy(pixels), output_attentions=True, **self._flags())
+                output = model(**self._arguments(pixels), output_attentions=True)
             return [weights.numpy().copy() for weights in output.attentions]
         finally:
             model.set_attn_implementation(used)
@@ -195,14 +308,28 @@ class Reference:
         dtype = torch.float64 if float64 else torch.float32
         prefix, patch = self.config.num_position_prefix, self.config.patch_size
         tokens = torch.empty((1, prefix + rows * columns, self.config.embed_dim), dtype=dtype)
+        embeddings = self.backbone.embeddings
         with torch.inference_mode():
-            positions: Array = self.backbone.embeddings.interpolate_pos_encoding(
-                tokens, rows * patch, columns * patch
-            ).numpy()
+            if not hasattr(embeddings, "interpolate_pos_encoding"):  # NaFlex
+                grid = embeddings.position_embedding.weight.reshape(*self.config.grid, -1)
+                shapes = torch.tensor([[rows, columns]])
+                return embeddings.resize_positional_embeddings(grid, shapes, max_length=rows * columns).numpy().copy()
+            positions: Array = embeddings.interpolate_pos_encoding(tokens, rows * patch, columns * patch).numpy()
         return positions.copy()
 
-    def _flags(self) -> dict[str, bool]:
-        return {"interpolate_pos_encoding": True} if self.family.needs_flag else {}
+    def rotation(self, config: ViTConfig, rows: int, columns: int, dtype: Any) -> tuple[Array, Array]:
+        """What transformers makes of rotary positions, in the place of :func:`vitseek.models.vit.rotary_positions`."""
+        self.model.double()
+        tensor = torch.empty((1, 3, rows * config.patch_size, columns * config.patch_size), dtype=torch.float64)
+        cos, sin = (table.numpy()[:, : config.head_dim // 2] for table in self.backbone.rope_embeddings(tensor))
+        return cos.astype(dtype), sin.astype(dtype)
+
+    def _step(self, name: str) -> Any:
+        return operator.attrgetter(name)(self.backbone)
+
+    def _arguments(self, pixels: Array) -> dict[str, Any]:
+        flags = {"interpolate_pos_encoding": True} if self.family.needs_flag else {}
+        return {**self.family.arguments(pixels, self.config), **flags}
 
 
 @functools.cache
