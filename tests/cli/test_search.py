@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,7 +136,8 @@ def test_nothing_found_is_said_and_exits_with_1(run, gallery, query):
     assert ran.err == "no image passes the filter; 10 were asked for\n"
     as_json = run(query, "--gallery", gallery, "--where", "label:green", "--json")
     assert as_json.status == 1
-    assert json.loads(as_json.out)["results"] == [{"query": str(query), "matches": []}]
+    [result] = json.loads(as_json.out)["results"]
+    assert result == {"query": str(query), "parsed": f'file:"{query}"', "spaces": ["tiny-random"], "matches": []}
 
 
 def test_more_than_the_gallery_holds_gives_all_and_says_so(run, gallery, query):
@@ -218,9 +220,27 @@ def test_another_model_than_the_gallerys_is_refused(run, gallery, query, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["nowhere.png"], 1, "error: nowhere.png: there is no such file; a query is an image file\n"),
-        (["a red dress"], 1, "search by words is not part of this version"),
-        (["https://example.org/cat.jpg"], 1, "download it first"),
+        (["nowhere.png"], 1, "error: nowhere.png: there is no such file. To search for these words: '\"nowhere.png\"'"),
+        (["one.png+two.png"], 1, "Write + and - with a space on both sides"),
+        (
+            ["a red dress"],
+            2,
+            "'a red dress' is no file here, so it is searched as words. The model of",
+        ),
+        (["a red dress"], 2, "vitseek index GALLERY --model clip-"),
+        (['"a red dress'], 2, 'error: query: this " is never closed\n  "a red dress\n  ^\n'),
+        (["image:99"], 1, "no image 99"),
+        (["image:x"], 2, "is no id"),
+        ([""], 2, "the query is empty"),
+        (['"red" - "red"'], 2, "understands pictures only"),
+        (["QUERY + QUERY - 2 QUERY"], 2, "cancel each other"),
+        (["http://127.0.0.1:9/cat.jpg"], 1, "this machine itself; only the public internet is asked"),
+        (["https://example.org/cat.jpg", "--offline"], 1, "the network may not be used"),
+        (["QUERY", "--balance", "0.5"], 2, "--balance belongs to --also"),
+        (["QUERY", "--fusion", "ranks"], 2, "--fusion belongs to --also"),
+        (["QUERY", "--also", "nope"], 1, "no space 'nope'; it has 'tiny-random'"),
+        (["QUERY", "--also", "tiny-random"], 2, "both are 'tiny-random'"),
+        (["QUERY", "--space", "nope"], 1, "no space 'nope'"),
         (["x" * 300 + ".png"], 1, "name too long"),
         (["FOLDER"], 1, "this is a folder; a query is an image file"),
         (["TEXT"], 1, "text.jpg"),
@@ -238,7 +258,9 @@ def test_another_model_than_the_gallerys_is_refused(run, gallery, query, tmp_pat
 def test_what_cannot_work_is_said_in_words(run, gallery, query, tmp_path, arguments, status, said):
     (tmp_path / "text.jpg").write_text("this is no picture")
     names = {"QUERY": str(query), "FOLDER": str(tmp_path), "TEXT": str(tmp_path / "text.jpg")}
-    ran = run(*[names.get(argument, argument) for argument in arguments], "--gallery", gallery)
+    named = [re.sub("QUERY|FOLDER|TEXT", lambda found: names[found[0]], argument) for argument in arguments]
+    ran = run(*named, "--gallery", gallery)
+    said = said.replace("GALLERY", str(gallery))
     assert (ran.status, ran.out) == (status, b"")
     assert said.lower() in ran.err.lower()
     assert "Traceback" not in ran.err

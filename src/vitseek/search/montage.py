@@ -100,7 +100,10 @@ def _sheet(panel: Panel, notes: list[str]) -> Image.Image:
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
 
-    if panel.picture is not None:
+    if panel.picture is None:
+        draw.rectangle((MARGIN, MARGIN, MARGIN + side - 1, MARGIN + side - 1), MAT)
+        _write_block(draw, (MARGIN, MARGIN), panel.title, large, side)
+    else:
         _place(sheet, panel.picture, (MARGIN, MARGIN), side, small, notes)
         draw.rectangle((MARGIN - 4, MARGIN - 4, MARGIN + side + 3, MARGIN + side + 3), outline=ACCENT, width=3)
     _write_line(draw, (MARGIN, MARGIN + side + 12), "query", large, ACCENT, side)
@@ -176,6 +179,22 @@ def _write_line(
         keep -= 1
         shown = f"{text[: keep // 2]}…{text[len(text) - (keep - keep // 2) :]}"
     draw.text(at, shown, colour, font)
+
+
+def _write_block(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, font: ImageFont.FreeTypeFont, side: int
+) -> None:
+    """Words in the place of a picture: in the middle of a square, broken between them, as many lines as fit."""
+    lines = [""]
+    for word in _drawable(one_line(text), font).split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], longer] if font.getlength(longer) <= side - 2 * GAP else [*lines, word]
+    height = round(font.size * 1.4)
+    lines = [line for line in lines if line][: max(1, (side - 2 * GAP) // height)]
+    top = at[1] + (side - height * len(lines)) // 2
+    for number, line in enumerate(lines):
+        left = at[0] + max(GAP, (side - font.getlength(line)) / 2)
+        _write_line(draw, (left, top + number * height), line, font, INK, side - 2 * GAP)
 
 
 def _drawable(text: str, font: ImageFont.FreeTypeFont) -> str:
