@@ -21,6 +21,7 @@ BENCHMARKS = {
     "memory": "peak memory against the size of the gallery",
     "kill": "what kill -9 during indexing loses",
     "search_latency": "exact search against matrix @ query",
+    "search_bounds": "exact search of a large gallery by bounds",
     "cold_start": "vitseek search from the shell to the answer",
     "retrieval": "accuracy and mean average precision on real photos",
 }
