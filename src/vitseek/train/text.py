@@ -87,11 +87,12 @@ class TextTower(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Return the projected output at each row's first end token: (B, embedding_dim)."""
+        ends = (numbers == self.config.eos_token_id).int().argmax(dim=1)  # the first of the largest
+        numbers = numbers[:, : int(ends.max()) + 1]  # no text looks at what comes after it
         tokens: Tensor = self.drop(self.token_embed(numbers) + self.pos_embed[: numbers.shape[1]])
         for block in self.blocks:
             assert isinstance(block, Block)
             tokens = tokens + self.drop(block.attn(block.norm1(tokens)))
             tokens = tokens + self.drop(block.mlp(block.norm2(tokens)))
-        ends = (numbers == self.config.eos_token_id).int().argmax(dim=1)  # the first of the largest
         out: Tensor = self.projection(self.norm(tokens[torch.arange(len(numbers), device=numbers.device), ends]))
         return out
