@@ -29,7 +29,7 @@ def read(file: Path) -> tuple[ViTConfig, dict[str, np.ndarray], dict[str, np.nda
 
 
 def test_the_files_stay_small() -> None:
-    assert max(file.stat().st_size for file in FILES) < 40_000
+    assert max(file.stat().st_size for file in FILES) < 45_000
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
