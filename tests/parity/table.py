@@ -5,8 +5,9 @@
 The models are the small random ones of tests/parity/families.py, two images each. "float32" is vitseek's engine against
 transformers, both float32; "float64" the same in float64. For DINOv2 at other resolutions than the trained one, float64
 is limited by transformers, which resizes positions in float32 whatever the model's dtype; the column "same positions"
-gives both sides transformers' resized positions. With --full-size, DINOv2-base with random weights and the real
-ViT-Ti weights on ten photos follow.
+gives both sides transformers' resized positions. Then come the image towers of MAE, CLIP, SigLIP and DINOv3
+(tests/parity/towers.py), Swin (swin.py), and the text towers and the scores of both towers (texts.py). With --full-size,
+DINOv2-base, CLIP B/32, SigLIP base and Chinese-CLIP with random weights and the real ViT-Ti weights on ten photos follow.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import dataclasses
 
 import numpy as np
 
-from tests.parity import families
+from tests.parity import families, swin, texts, towers
 from vitseek.engines.numpy_engine import NumpyEngine
 
 
@@ -48,8 +49,27 @@ def main() -> None:
             found = [difference(name, size, dtype) for dtype in (np.float32, np.float64)]
             found.append(difference(name, size, np.float64, same_positions=True))
             print(line.format(name, f"{size[0]}x{size[1]}", *(f"{value:.1e}" for value in found)))
+    print()
+    towers.print_table(markdown=markdown)
+    print()
+    print_swin(markdown=markdown)
+    print()
+    texts.print_table(markdown=markdown)
     if options.full_size:
+        print()
         print_full_size()
+        texts.print_full_size()
+
+
+def print_swin(*, markdown: bool) -> None:
+    line = "| {:31} | {:>7} | {:>7} | {:>7} |" if markdown else "{:32} {:>8} {:>8} {:>8}"
+    print(line.format("family", "h x w", "float32", "float64"))
+    if markdown:
+        print("|---|---:|---:|---:|")
+    for name, (_, sizes) in swin.FAMILIES.items():
+        for size in sizes:
+            found = [swin.difference(swin.reference(name), size, dtype) for dtype in (np.float32, np.float64)]
+            print(line.format(name, f"{size[0]}x{size[1]}", *(f"{value:.1e}" for value in found)))
 
 
 def print_full_size() -> None:
