@@ -23,6 +23,7 @@ BENCHMARKS = {
     "search_latency": "exact search against matrix @ query",
     "search_bounds": "exact search of a large gallery by bounds",
     "cold_start": "vitseek search from the shell to the answer",
+    "words": "recall of search by words",
     "retrieval": "accuracy and mean average precision on real photos",
 }
 
