@@ -26,7 +26,7 @@ class ZooRow:
     pooling
         Which features represent an image.
     naming
-        The key table of its file; one of ``weights.families.NAMINGS``.
+        The key table of its file; one of ``weights.families.NAMINGS``. ``None`` where the names themselves must tell.
     text
         Its text tower; ``None`` if pictures cannot be searched by words with it.
     tokenizer
@@ -45,7 +45,7 @@ class ZooRow:
     config: ModelConfig
     preprocessing: ImagePreprocessing
     source: Embedded | HubSource
-    naming: str
+    naming: str | None
     pooling: str = "cls"
     licence: str = "Apache-2.0"
     paper: str = ""
