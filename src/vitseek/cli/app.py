@@ -17,8 +17,8 @@ from vitseek.errors import VitseekError
 from vitseek.version import __version__
 
 COMMANDS = (
-    "index", "search", "serve", "demo", "status", "spaces", "remove", "features", "train", "embed", "export", "verify",
-    "models",
+    "index", "search", "serve", "demo", "status", "spaces", "remove", "features", "label", "classify", "train",
+    "embed", "export", "verify", "models",
 )  # fmt: skip
 INTERRUPTED = 130
 GC_THRESHOLD = 100_000  # new objects between two collections; Python's own is 700 (2,000 from 3.13 on)

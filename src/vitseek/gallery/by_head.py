@@ -17,7 +17,7 @@ from vitseek.gallery.identity import content_hash
 from vitseek.gallery.labels import checked_source
 from vitseek.gallery.lock import WriteLock
 from vitseek.gallery.models import ModelLike, Models
-from vitseek.gallery.predicting import Pass, PredictionReport, Progress, Report, Tally
+from vitseek.gallery.predicting import Each, Pass, PredictionReport, Progress, Report, Tally
 from vitseek.gallery.records import ImageRecord, Problem
 from vitseek.gallery.spaces import EmbeddingModel, Space
 from vitseek.gallery.stores.catalog import Catalog
@@ -63,6 +63,7 @@ class HeadKeywords(TypedDict, total=False):
     source: str
     batch_size: int
     dry_run: bool
+    each: Each | None
     report: Report | None
     progress: Progress | None
 
@@ -117,6 +118,7 @@ class ByHead:
         source: str = SOURCE,
         batch_size: int = BATCH,
         dry_run: bool = False,
+        each: Each | None = None,
         report: Report | None = None,
         progress: Progress | None = None,
     ) -> PredictionReport:
@@ -174,6 +176,8 @@ class ByHead:
                         found = [(called[place], float(values[place])) for place in places]
                         tally.add(one.id, found)
                         writing.add(one.id, found)
+                        if each:
+                            each(one.id, found)
                         covered.append(one.id)
                         answer.images += 1
                     elif one.problem is None:

@@ -9,7 +9,7 @@ from vitseek.gallery.labels import checked_source
 from vitseek.gallery.lock import WriteLock
 from vitseek.gallery.matrix import MatrixCache
 from vitseek.gallery.models import Models, empty
-from vitseek.gallery.predicting import Pass, PredictionReport, Progress, Report, Tally
+from vitseek.gallery.predicting import Each, Pass, PredictionReport, Progress, Report, Tally
 from vitseek.gallery.spaces import Space
 from vitseek.gallery.stores.catalog import Catalog
 from vitseek.gallery.stores.predictions import Predictions
@@ -41,6 +41,7 @@ class ZeroShotKeywords(TypedDict, total=False):
     space: str | int | None
     source: str
     dry_run: bool
+    each: Each | None
     report: Report | None
     progress: Progress | None
 
@@ -66,6 +67,7 @@ class ByWords:
         space: str | int | None = None,
         source: str = SOURCE,
         dry_run: bool = False,
+        each: Each | None = None,
         report: Report | None = None,
         progress: Progress | None = None,
     ) -> PredictionReport:
@@ -123,6 +125,8 @@ class ByWords:
                     found = [(names[place], float(line[place])) for place in chosen_places if place < len(names)]
                     tally.add(image_id, found)
                     writing.add(image_id, found)
+                    if each:
+                        each(image_id, found)
                 if progress:
                     progress("images", start + len(part), len(numbers))
             writing.finish(passing.tolist() if clause else None)

@@ -141,6 +141,11 @@ class Gallery:
         """The folders that are indexed."""
         return [root.path for root in self._folders.all()]
 
+    @property
+    def labels_from_folders(self) -> bool:
+        """Whether indexing gives every image the name of its first folder as a label."""
+        return self._catalog.meta("labels_from_folders") == "1"
+
     def space(self, name: str | int | None = None) -> Space:
         """Which vectors a search compares: the named space, that of the given model, or the default one."""
         return self._models.space(name)
@@ -228,7 +233,7 @@ class Gallery:
             options = IndexOptions(
                 batch_size=batch_size,
                 workers=workers,
-                folder_labels=self._catalog.meta("labels_from_folders") == "1",
+                folder_labels=self.labels_from_folders,
                 forget_missing=forget_missing,
                 restore_removed=restore_removed,
                 retry_unreadable=retry_unreadable,
@@ -504,6 +509,8 @@ class Gallery:
             What to call the predictions: ``source:zero-shot`` finds them.
         dry_run
             Count only; nothing is written.
+        each
+            Called with the id of each image and its labels, (label, probability), the most probable first.
         report, progress
             Called with a sentence on what was left out or cut; with "words" or "images", how many, and of how many.
 
@@ -525,7 +532,7 @@ class Gallery:
             The model with the head; by default the gallery's.
         names
             The names of its classes in order, where vitseek does not know them.
-        where, threshold, top, source, dry_run, report, progress
+        where, threshold, top, source, dry_run, each, report, progress
             As in :meth:`classify_zero_shot`; the best five labels by default.
         batch_size
             Images opened and held at a time.

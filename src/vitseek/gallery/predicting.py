@@ -17,6 +17,9 @@ Report = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done ("words" or "images"), how many of them are, and how many there are."""
 
+Each = Callable[[int, Sequence[tuple[str, float]]], None]
+"""Called with the id of an image and its labels, the most probable first."""
+
 EXAMPLES = 3  # pictures a label that a report names
 SAVE_ROWS = 20_000  # in one transaction
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from vitseek.errors import UsageError
 
 IMAGENET_1K_CLASSES = 1000
+ENOUGH = 0.9  # of the names are the same: spellings differ a little between lists
 
 
 class ImageNetClass(NamedTuple):
@@ -29,15 +30,27 @@ def class_names(num_classes: int, *, known: list[str] | None = None) -> tuple[li
     Parameters
     ----------
     known
-        Names that came with the checkpoint; they go before ours.
+        Names that came with the checkpoint; they go before ours, unless they are ImageNet's in a longer form.
     """
     if known is not None:
         if len(known) != num_classes:
             raise UsageError(f"there are {len(known):,} class names for a head with {num_classes:,} outputs")
-        return distinct(known), "names from the checkpoint's own description"
+        if not _are_imagenets(known):
+            return distinct(known), "names from the checkpoint's own description"
     if num_classes == IMAGENET_1K_CLASSES:
         return [one.name for one in imagenet_1k()], "names of ImageNet-1k, as the head has its 1,000 outputs"
     return None, f"no names are known for a head with {num_classes:,} outputs"
+
+
+def _are_imagenets(known: list[str]) -> bool:
+    """Whether names that came with a checkpoint are ImageNet's, perhaps with all synonyms: "tench, Tinca tinca"."""
+    if len(known) != IMAGENET_1K_CLASSES:
+        return False
+    same = sum(
+        name.split(",")[0].replace("_", " ").casefold() == one.name.split(" (")[0].casefold()
+        for name, one in zip(known, imagenet_1k(), strict=True)
+    )
+    return same > IMAGENET_1K_CLASSES * ENOUGH
 
 
 def distinct(names: list[str]) -> list[str]:
