@@ -200,7 +200,7 @@ def test_an_empty_file_and_no_file_are_told_apart(client):
     assert alert_of(upload(client, b"", "empty.png")) == "“empty.png” is empty (0 bytes). Choose another picture."
     response = client.post("/search", {"k": "10"})
     assert response.status_code == 400
-    assert alert_of(response) == "No picture was sent. Choose one first."
+    assert alert_of(response) == "There is nothing to search for yet. Type words, or choose a picture."
 
 
 def test_too_many_bytes_are_refused_with_the_limit(client):

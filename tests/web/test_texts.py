@@ -75,7 +75,7 @@ def test_the_sources_are_found():
 
 def test_no_text_is_untranslated_and_the_compiled_file_is_current():
     catalog = written()
-    plurals = {"%(number)s images", "%(counter)s most similar images"}
+    plurals = {"%(number)s images", "%(counter)s most similar images", "%(counter)s best matches"}
     assert set(catalog) == (texts_of_python() | texts_of_templates()) - plurals
     assert all(catalog.values())
     assert compiled() == catalog

@@ -24,10 +24,14 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A further host name that the page is reached by; may be repeated."),
     ] = None,
+    allow_addresses: Annotated[
+        bool,
+        typer.Option("--allow-addresses", help="Let queries name pictures by http(s) address; this machine gets them."),
+    ] = False,
     max_upload_mb: Annotated[int, typer.Option(min=1, max=1024, help="Largest upload in MiB.")] = 20,
     max_megapixels: Annotated[int, typer.Option(min=1, max=1000, help="Largest picture that is decoded.")] = 100,
 ) -> None:
-    """Search a gallery in the browser: drop, paste or choose a picture and see the most similar ones.
+    """Search a gallery in the browser: type words, or drop, paste or choose a picture, and see what fits best.
 
     The page and its API answer on this machine only, unless --host and --allow-remote say otherwise. Ctrl-C stops
     the server.
@@ -51,6 +55,7 @@ def serve(
         port=port,
         allow_remote=allow_remote,
         extra_names=tuple(name.lower() for name in allow_host or ()),
+        allow_addresses=allow_addresses,
         upload_limit_bytes=max_upload_mb * MEBIBYTE,
         limit_pixels=max_megapixels * 1_000_000,
     )

@@ -33,7 +33,12 @@ def problem_response(request: HttpRequest, problem: Problem) -> HttpResponse:
 
 
 def json_problem(problem: Problem) -> JsonResponse:
-    response = JsonResponse({"error": str(problem)}, status=problem.status)
+    document: dict[str, Any] = {"error": str(problem)}
+    if problem.mark:
+        document["position"] = problem.mark.position
+        if problem.mark.hint:
+            document["hint"] = problem.mark.hint
+    response = JsonResponse(document, status=problem.status)
     if problem.status == 429:
         response.headers["Retry-After"] = RETRY_AFTER_S
     return response

@@ -6,9 +6,11 @@ from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
-from vitseek.web.finder import label_filter
+from vitseek.web.cards import label_filter
+from vitseek.web.params import QUERY_LENGTH
 from vitseek.web.settings import LANGUAGES
 from vitseek.web.site import site_of
+from vitseek.web.spaces import reads_words, way_to_words
 from vitseek.web.uploads import shown_name
 
 LABEL_SUGGESTIONS = 12
@@ -25,6 +27,9 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "gallery_number": f"{status.images:,}",
         "label_filters": [label_filter(label) for label in sorted(status.labels)[:LABEL_SUGGESTIONS]],
         "languages": LANGUAGES,
+        "words": reads_words(site),
+        "way": way_to_words(site),
+        "query_length": QUERY_LENGTH,
         "texts": {
             "limit_bytes": limit_bytes,
             "too_large": _("This file is too large: at most %(limit)s are taken. Choose a smaller copy of the picture.")
@@ -34,6 +39,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
             "first_only": _("Several pictures came; the search uses the first."),
             "searching": _("Looking for similar images…"),
             "place": _("%(number)s of %(total)s"),
+            "copied": _("Copied."),
             "missing": _("This image cannot be shown: its file is gone or cannot be read."),
         },
     }

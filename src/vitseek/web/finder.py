@@ -1,137 +1,131 @@
 """Searches for the page and the API: from checked parameters to cards that can be shown."""
 
-import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
-from django.utils.translation import gettext as _
-
-from vitseek.gallery.records import ImageId, ImageRecord
+from vitseek.search.query import Expression
 from vitseek.search.results import Match
+from vitseek.web.asking import Asked
+from vitseek.web.cards import Card
 from vitseek.web.held import HeldQuery
 from vitseek.web.params import SearchParams
-from vitseek.web.pictures import TALL, fitted_size
-from vitseek.web.problems import Problem
 from vitseek.web.site import Site
-from vitseek.web.thumbnails import SIDES_PX
+from vitseek.web.spaces import Slider, slider_of
 
-VERSION_LENGTH = 12
 SAMPLES = 20
-NO_SEARCH = SearchParams()
-BARE_LABEL = re.compile(r"[\w-]+")
+SHORT_S = 0.1
+SPACE_WITHOUT_WORDS = "knows pictures only"  # of the gallery's sentences on where words are searched
 GOLDEN = 0.6180339887498949  # steps by the golden ratio never fall on the same images twice in a row
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """An image as the page and the API show it; addressed by id, never by path."""
-
-    record: ImageRecord
-    rank: int | None = None
-    score: float | None = None
-    params: SearchParams = NO_SEARCH
-    """The search that the card is shown in: searching on from it keeps the number of results and the filter."""
-
-    @property
-    def id(self) -> int:
-        return self.record.id
-
-    @property
-    def name(self) -> str:
-        return self.record.relative_path.rpartition("/")[2]
-
-    @property
-    def version(self) -> str:
-        """Names the content in addresses of pictures, so that browsers may keep them for good."""
-        return (self.record.content_hash or "")[:VERSION_LENGTH]
-
-    @property
-    def thumbnail_size(self) -> tuple[int, int]:
-        return fitted_size(self.record.width or 1, self.record.height or 1, SIDES_PX["thumbnail"])
-
-    @property
-    def preview_size(self) -> tuple[int, int]:
-        return fitted_size(self.record.width or 1, self.record.height or 1, SIDES_PX["preview"])
-
-    @property
-    def portrait(self) -> bool:
-        return (self.record.height or 1) > TALL * (self.record.width or 1)
-
-    @property
-    def shown_score(self) -> str:
-        return "" if self.score is None else f"{self.score:.3f}"
-
-    @property
-    def meter(self) -> str:
-        """The score as the length of a bar; opposite images (a negative cosine) have none."""
-        return f"{min(1.0, max(0.0, self.score or 0.0)):.3f}"
-
-    @property
-    def search_address(self) -> str:
-        return self.params.address(image=self.id, query=None)
-
-    @property
-    def chips(self) -> list[tuple[str, str]]:
-        """Each label, and the address of the same search among the images that carry it."""
-        return [(label, self.params.address(where=label_filter(label))) for label in self.record.labels]
-
-    @property
-    def date(self) -> datetime:
-        return self.record.date or self.record.modified
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """The answer to a search."""
 
+    asked: Asked
     cards: list[Card]
     search_s: float
-    image: Card | None = None
-    held: HeldQuery | None = None
+    notes: tuple[str, ...] = ()
+    slider: Slider | None = None
+    space: str = ""
+    """The space that was searched, by name."""
+    fused: bool = False
+    """Whether a second one was searched too."""
 
     @property
-    def seconds(self) -> str:
-        return f"{self.search_s + (self.held.embed_s if self.held else 0.0):.2f}"
+    def image(self) -> Card | None:
+        """The gallery's image that was searched with, if that was all."""
+        return self.asked.picture.card if self.asked.picture else None
+
+    @property
+    def held(self) -> HeldQuery | None:
+        return self.asked.picture.held if self.asked.picture else None
+
+    @property
+    def time(self) -> str:
+        """How long it took, with its unit; a picture's part was spent when it came."""
+        seconds = self.search_s + sum(part.held.embed_s for part in self.asked.parts if part.held)
+        return f"{seconds:.2f} s" if seconds >= SHORT_S else f"{max(1.0, 1000 * seconds):.0f} ms"
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes that the page does not show in its own way: the slider tells which space has no words."""
+        return [note for note in self.notes if SPACE_WITHOUT_WORDS not in note]
 
 
-def find(site: Site, params: SearchParams, *, exclude_query: bool, held: HeldQuery | None = None) -> Found:
-    """Search by an image of the gallery, by an upload that is at hand, or by one that is held for the page.
+def find(site: Site, asked: Asked, *, exclude_query: bool) -> Found:
+    """Search.
+
+    Words are read by a model, and addresses give pictures to embed: that goes through the same door as uploads.
 
     Raises
     ------
-    Problem
-        410 if the upload is not held any more.
+    BusyError
+        If too many are at it.
     VitseekError
         Whatever the gallery refuses: an unknown id, a filter that does not parse.
     """
-    where = params.where or None
-    if params.image is not None:
-        image = Card(record=site.gallery.image(params.image))
+    params, expression = asked.params, asked.searched
+    slider = slider_of(site, params, asked.expression)
+    work = expression.has_words or any(term.kind == "address" for term in expression.active)
+    notes: list[str] = []
+    with site.embedding.enter() if work else nullcontext():
         start = time.perf_counter()
-        matches = site.gallery.search(ImageId(params.image), k=params.k, where=where, exclude_query=exclude_query)
-        return Found(cards=_cards(site, matches, params), search_s=time.perf_counter() - start, image=image)
-    held = held or site.held.get(params.query or "")
-    if held is None:
-        raise Problem(410, _("The picture of this search is not held any more. Choose it again."))
-    start = time.perf_counter()
-    matches = site.gallery.search(held.vector, k=params.k, where=where)
-    return Found(cards=_cards(site, matches, params), search_s=time.perf_counter() - start, held=held)
+        matches = site.gallery.search(
+            expression,
+            k=params.k,
+            where=params.where or None,
+            exclude_query=exclude_query,
+            addresses="public" if site.options.allow_addresses else "none",
+            files=False,
+            report=notes.append,
+            **_spaces(params, slider),
+        )
+        search_s = time.perf_counter() - start
+    fused = bool(_spaces(params, slider).get("also"))
+    top = matches[0].score if matches and (fused or asked.has_words or len(asked.parts) > 1) else 1.0
+    return Found(
+        asked=asked,
+        cards=_cards(site, matches, params, asked.expression, top if top > 0 else 1.0),
+        search_s=search_s,
+        notes=tuple(notes),
+        slider=slider,
+        fused=fused,
+        space=site.gallery.space_of(expression, space=params.space or None).name,
+    )
 
 
-def _cards(site: Site, matches: list[Match], params: SearchParams) -> list[Card]:
+def _spaces(params: SearchParams, slider: Slider | None) -> dict[str, Any]:
+    """The gallery's arguments: the spaces that the address names, or those of the slider if it was moved."""
+    wanted: dict[str, Any] = {"fusion": params.fusion} if params.fusion else {}
+    if slider is not None and params.balance is not None and not slider.words_only:
+        pair = slider.pair
+        return {"space": pair.looks.id, "also": pair.means.id, "balance": slider.value, **wanted}
+    if params.space:
+        wanted["space"] = params.space
+    if params.also:
+        wanted["also"] = params.also
+        if params.balance is not None:
+            wanted["balance"] = params.balance
+    return wanted
+
+
+def _cards(
+    site: Site, matches: list[Match], params: SearchParams, expression: Expression, full_score: float
+) -> list[Card]:
     return [
-        Card(record=site.gallery.image(match.id), rank=rank, score=match.score, params=params)
+        Card(
+            record=site.gallery.image(match.id),
+            rank=rank,
+            score=match.score,
+            full_score=full_score,
+            params=params,
+            expression=expression,
+        )
         for rank, match in enumerate(matches, start=1)
     ]
-
-
-def label_filter(label: str) -> str:
-    """The ``--where`` filter for images with exactly this label."""
-    if BARE_LABEL.fullmatch(label):
-        return f"label={label}"
-    quoted = label.replace("\\", "\\\\").replace('"', '\\"')
-    return f'label="{quoted}"'
 
 
 def samples(site: Site, turn: int) -> list[Card]:

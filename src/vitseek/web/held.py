@@ -5,8 +5,10 @@ Nothing of an upload is written to disk.
 """
 
 import secrets
+import string
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 
 from vitseek.web.pictures import TALL
 
-TOKEN_BYTES = 16
+NAME_LETTERS = string.ascii_letters + string.digits  # what `upload:NAME` of the query language takes
+NAME_LENGTH = 12  # 71 bits: nobody guesses one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,8 @@ class HeldQuery:
     """What is kept of an uploaded picture: its features and a small preview, not the file."""
 
     name: str
-    vector: NDArray[np.float32]
+    vectors: Mapping[int, NDArray[np.float32]]
+    """Features by the id of the space that they belong to."""
     preview: bytes
     preview_size: tuple[int, int]
     width: int
@@ -44,7 +48,7 @@ class HeldQueries:
         self._lock = threading.Lock()
 
     def hold(self, query: HeldQuery) -> str:
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        token = "".join(secrets.choice(NAME_LETTERS) for _ in range(NAME_LENGTH))
         with self._lock:
             self._held[token] = query
             while len(self._held) > self._limit:

@@ -20,6 +20,8 @@ class WebOptions:
     upload_limit_bytes: int = 20 * MEBIBYTE
     limit_pixels: int = 100_000_000
     """Largest picture that is decoded; three bytes a pixel once it is RGB."""
+    allow_addresses: bool = False
+    """Whether a query may name a picture by its http(s) address, which this machine then fetches."""
     threads: int = 16
 
     @property

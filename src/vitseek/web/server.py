@@ -17,9 +17,10 @@ from typing import NoReturn
 from PIL import Image
 from waitress.adjustments import Adjustments
 
-from vitseek.errors import GalleryEmptyError, ServerStartError, UsageError
+from vitseek.errors import GalleryEmptyError, ServerStartError, UsageError, VitseekError
 from vitseek.gallery.gallery import Gallery
 from vitseek.paths import cache_dir
+from vitseek.search.query import Expression, Term
 from vitseek.web.application import create_application
 from vitseek.web.options import WebOptions
 from vitseek.web.site import Site
@@ -70,7 +71,7 @@ def serve(
     listener = bind(options)
     try:
         options = replace(options, port=listener.getsockname()[1])
-        site = _ready_site(gallery, options, say)
+        site = _ready_site(gallery, options, say, warn)
         application = create_application(site)
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -127,7 +128,7 @@ def _why_not(error: OSError, where: str, port: int) -> str:
     return f"{where} cannot be used: {error.strerror}. Try another --port."
 
 
-def _ready_site(gallery: Gallery, options: WebOptions, say: Say) -> Site:
+def _ready_site(gallery: Gallery, options: WebOptions, say: Say, warn: Say) -> Site:
     status = gallery.status()
     if not status.images:
         raise GalleryEmptyError(f"gallery {status.path} holds no images yet. Add some: vitseek index {status.path}")
@@ -136,7 +137,19 @@ def _ready_site(gallery: Gallery, options: WebOptions, say: Say) -> Site:
     size_px = model.preprocessing.size_px
     vector = model.embed([Image.new("RGB", (size_px, size_px))])[0]
     gallery.search(vector, k=1)  # reads the matrix once
-    return Site.over(gallery, options, thumbnails=thumbnail_folder(status.path))
+    site = Site.over(gallery, options, thumbnails=thumbnail_folder(status.path))
+    _warm_words(site, warn)
+    return site
+
+
+def _warm_words(site: Site, warn: Say) -> None:
+    """Read the text tower, and the model of a second space, before anybody waits for them."""
+    try:
+        space = site.gallery.words_space()
+        if space is not None:
+            site.gallery.search(Expression((Term(1.0, "text", "a picture"),)), k=1)
+    except VitseekError as error:  # searching by pictures works all the same
+        warn(f"searching by words will not work: {error}")
 
 
 def thumbnail_folder(gallery: Path) -> Path:

@@ -1,21 +1,27 @@
 """Uploads: how large they may be, and how one becomes a query."""
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
+from numpy.typing import NDArray
+from PIL import Image
 
-from vitseek.errors import ImageTooLargeError, UnreadableImageError
+from vitseek.errors import ImageTooLargeError, UnreadableImageError, VitseekError
 from vitseek.preprocess.decode import decode
 from vitseek.web.answers import problem_response
 from vitseek.web.held import HeldQuery
 from vitseek.web.pictures import shrink
 from vitseek.web.problems import Problem
 from vitseek.web.site import Site, site_of
+
+log = logging.getLogger("vitseek.web")
 
 FORM_BYTES = 64 * 1024  # the other fields of a form, and the boundaries between them
 PREVIEW_PX = 640
@@ -43,8 +49,13 @@ def too_many_bytes(limit_bytes: int) -> Problem:
     )
 
 
-def query_of(upload: "UploadedFile[Any]", site: Site) -> HeldQuery:
+def query_of(upload: "UploadedFile[Any]", site: Site, spaces: Iterable[str | int] = ()) -> HeldQuery:
     """Decode and embed an uploaded picture.
+
+    Parameters
+    ----------
+    spaces
+        By name or id: the spaces that it may be searched in besides the default one.
 
     Raises
     ------
@@ -74,13 +85,13 @@ def query_of(upload: "UploadedFile[Any]", site: Site) -> HeldQuery:
                 detail=_cause(error.reason),
             ) from error
         start = time.perf_counter()
-        vector = site.gallery.model.embed([picture])[0]
+        vectors = _vectors(picture, site, spaces)
         embed_s = time.perf_counter() - start
         preview, preview_size = shrink(picture, PREVIEW_PX)
     width, height = picture.size
     return HeldQuery(
         name=name,
-        vector=vector,
+        vectors=vectors,
         preview=preview,
         preview_size=preview_size,
         width=width,
@@ -88,6 +99,20 @@ def query_of(upload: "UploadedFile[Any]", site: Site) -> HeldQuery:
         size_bytes=upload.size,
         embed_s=embed_s,
     )
+
+
+def _vectors(picture: Image.Image, site: Site, spaces: Iterable[str | int]) -> dict[int, NDArray[np.float32]]:
+    """Features in the default space, and in the others whose model can be had: what misses one says so when asked."""
+    default = site.gallery.space()
+    vectors = {default.id: site.gallery.model_of(default.id).embed([picture])[0]}
+    for name in spaces:
+        space = site.gallery.space(name)
+        if space.id not in vectors:
+            try:
+                vectors[space.id] = site.gallery.model_of(space.id).embed([picture])[0]
+            except VitseekError as error:
+                log.warning("no features of uploads in space %s: %s", space.name, error)
+    return vectors
 
 
 def shown_name(name: str | None) -> str:

@@ -22,19 +22,25 @@ from django.views.decorators.http import require_GET, require_POST, require_safe
 from vitseek.errors import VitseekError
 from vitseek.gallery.records import ImageRecord
 from vitseek.preprocess.formats import SNIFF_BYTES
+from vitseek.search.query import Term
 from vitseek.version import __version__
 from vitseek.web.answers import page_response, problem_response
-from vitseek.web.finder import Card, find, samples
-from vitseek.web.params import K_CHOICES, SearchParams, image_id
+from vitseek.web.asking import ask, weighed
+from vitseek.web.cards import LESS, MORE, Card
+from vitseek.web.facets import facets
+from vitseek.web.finder import Found, find, samples
+from vitseek.web.params import K_CHOICES, SearchParams, checked_query, image_id, joined
 from vitseek.web.pictures import browser_type
 from vitseek.web.problems import Problem, problem_of
 from vitseek.web.site import Site, site_of
+from vitseek.web.spaces import filled
 from vitseek.web.uploads import query_of
 
 View = Callable[..., HttpResponseBase]
 Answer = TypeVar("Answer", bound=HttpResponseBase)
 FOREVER_S = 365 * 86_400
 TURNS = 1000
+SPACES_OF_UPLOADS = 2  # an upload is embedded once in each: the page weighs two against each other
 
 
 def answers_problems(view: View) -> View:
@@ -58,9 +64,11 @@ def home(request: HttpRequest) -> HttpResponse:
     site = site_of(request)
     try:
         params = SearchParams.of(request.GET.dict())
+        if changed := _changed(request, params):
+            return HttpResponseRedirect(reverse("home") + changed)
         if params.has_query:
-            found = find(site, params, exclude_query=True)
-            return page_response(request, "results", {"found": found, **_controls(params)})
+            found = find(site, ask(site, params), exclude_query=True)
+            return _results(request, site, params, found)
         return _start(request, site, params)
     except Problem as problem:
         return _mistaken(request, site, problem)
@@ -68,10 +76,46 @@ def home(request: HttpRequest) -> HttpResponse:
         return _mistaken(request, site, problem_of(error))
 
 
+def _changed(request: HttpRequest, params: SearchParams) -> str:
+    """The address of the search that the query's form asks for: other weights (``w``), or words more (``plus``)."""
+    expression = params.expression()
+    weights, words = request.GET.getlist("w"), request.GET.get("plus", "").strip()
+    if expression is None or not (weights or words):
+        return ""
+    if weights:
+        expression = weighed(expression, weights)
+    if words:
+        weight = LESS if request.GET.get("sign") == "-" else MORE
+        expression = joined([*expression.terms, Term(weight, "text", checked_query(words))])
+    return params.asking(expression)
+
+
+def _results(
+    request: HttpRequest, site: Site, params: SearchParams, found: Found, problem: Problem | None = None
+) -> HttpResponse:
+    context = {
+        "found": found,
+        "asked": found.asked,
+        "facets": facets(site, params),
+        "problem": problem,
+        **_controls(params),
+        "shown": found.asked.text,
+        "typed": found.asked.text,
+    }
+    return page_response(request, "results", context, status=problem.status if problem else 200)
+
+
 def _start(request: HttpRequest, site: Site, params: SearchParams, problem: Problem | None = None) -> HttpResponse:
     wanted = request.GET.get("others", "")
     turn = int(wanted) % TURNS if re.fullmatch(r"[0-9]{1,6}", wanted) else 0
-    context = {"samples": samples(site, turn), "next_turn": turn + 1, "problem": problem, **_controls(params)}
+    context = {
+        "samples": samples(site, turn),
+        "next_turn": turn + 1,
+        "problem": problem,
+        **_controls(params),
+        "shown": "",
+        "typed": params.q,
+    }
     return page_response(request, "start", context, status=problem.status if problem else 200)
 
 
@@ -80,14 +124,13 @@ def _mistaken(request: HttpRequest, site: Site, problem: Problem) -> HttpRespons
     params = SearchParams.lenient(request.GET.dict())
     if problem.status == 422 and params.has_query:
         try:
-            unfiltered = SearchParams(image=params.image, query=params.query, k=params.k)
-            found = find(site, unfiltered, exclude_query=True)
+            unfiltered = SearchParams(image=params.image, query=params.query, q=params.q, k=params.k)
+            found = find(site, ask(site, unfiltered), exclude_query=True)
         except (Problem, VitseekError):
             pass
         else:
-            context = {"found": found, "problem": problem, **_controls(params)}
-            return page_response(request, "results", context, status=problem.status)
-    return _start(request, site, SearchParams(k=params.k), problem)
+            return _results(request, site, params, found, problem)
+    return _start(request, site, SearchParams(q=params.q, k=params.k), problem)
 
 
 def _controls(params: SearchParams) -> dict[str, Any]:
@@ -100,19 +143,33 @@ def _controls(params: SearchParams) -> dict[str, Any]:
 
 @require_POST
 def upload(request: HttpRequest) -> HttpResponse:
-    """Take a picture, hold it as a query, and send the browser to its results."""
+    """Take words and perhaps a picture, hold the picture, and send the browser to the results of both.
+
+    ``shown`` is what the box held when the page was made: left as it was, a new picture takes its place; changed, the
+    words and the picture are searched together.
+    """
     site = site_of(request)
+    fields = {name: str(request.POST.get(name, "")) for name in ("q", "k", "where", "balance")}
+    typed = SearchParams.lenient(fields)
     try:
-        params = SearchParams.of({name: str(request.POST.get(name, "")) for name in ("k", "where")})
         file = request.FILES.get("image")
-        if file is None:
-            raise Problem(400, _("No picture was sent. Choose one first."))
-        token = site.held.hold(query_of(file, site))
+        if file is not None and fields["q"].strip() == str(request.POST.get("shown", "")).strip():
+            fields["q"] = ""
+        params = SearchParams.of(fields)
+        written = params.expression()
+        terms = list(written.terms) if written else []
+        if file is not None:
+            held = query_of(file, site, [space.id for space in filled(site)[:SPACES_OF_UPLOADS]])
+            joined([*terms, Term(1.0, "upload", "")])  # too many terms are refused before the picture is held
+            terms.insert(0, Term(1.0, "upload", site.held.hold(held)))
+        elif not terms:
+            raise Problem(400, _("There is nothing to search for yet. Type words, or choose a picture."))
     except Problem as problem:
-        return _start(request, site, SearchParams(), problem)
+        return _start(request, site, SearchParams(q=typed.q, k=typed.k), problem)
     except VitseekError as error:
-        return _start(request, site, SearchParams(), problem_of(error))
-    return HttpResponseRedirect(reverse("home") + params.address(query=token), status=303)
+        return _start(request, site, SearchParams(q=typed.q, k=typed.k), problem_of(error))
+    address = params.asking(joined(terms)) if file is not None else params.address()
+    return HttpResponseRedirect(reverse("home") + address, status=303)
 
 
 @require_safe
@@ -121,8 +178,13 @@ def details(request: HttpRequest, image: str) -> HttpResponse:
     """All that is known of one image."""
     site = site_of(request)
     record = site.gallery.image(image_id(image))
-    context = {"card": Card(record=record), "full_path": _full_path(site, record)}
-    return page_response(request, "details", context)
+    params = SearchParams.lenient(request.GET.dict())
+    try:
+        expression = params.expression()
+    except VitseekError:
+        expression = None  # the search that it was found by is a help, no more
+    card = Card(record=record, params=params, expression=expression)
+    return page_response(request, "details", {"card": card, "full_path": _full_path(site, record)})
 
 
 def _full_path(site: Site, record: ImageRecord) -> str:

@@ -70,7 +70,6 @@ function placeAmongResults(details, id) {
   if (at < 0) return;
   details.querySelector("[data-score]").textContent = all[at].querySelector("[data-value]").textContent;
   details.querySelector("[data-scored]").hidden = false;
-  details.querySelector("[data-search]").href = all[at].querySelector(".pick").href; // keeps number and filter
   const turn = details.querySelector("[data-turn]");
   turn.hidden = false;
   turn.querySelector("[data-place]").textContent = texts.place.replace("%(number)s", at + 1).replace("%(total)s", all.length);

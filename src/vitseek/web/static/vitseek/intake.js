@@ -5,12 +5,13 @@ import { send } from "./search.js";
 export function takePictures() {
   content.addEventListener("change", (event) => {
     if (!event.target.matches("[data-intake] input[type=file]")) return;
-    take(event.target.files);
+    take(event.target.files, event.target.form);
     event.target.value = ""; // the same file may be chosen again
   });
   addEventListener("paste", (event) => {
-    if (event.target.closest?.("input:not([type=file]), textarea")) return;
+    const typing = event.target.closest?.("input:not([type=file]), textarea");
     if (event.clipboardData?.files.length) { event.preventDefault(); take(event.clipboardData.files); }
+    else if (typing) return;
     else if (event.clipboardData) alarm(texts.no_picture);
   });
   takeDrops(document.getElementById("dropping"));
@@ -42,8 +43,7 @@ function takeDrops(veil) {
   });
 }
 
-function take(files) {
-  const form = document.querySelector("[data-intake]");
+function take(files, form = content.querySelector("[data-intake]")) {
   const pictures = [...files].filter((file) => file.type === "" || file.type.startsWith("image/"));
   const picture = pictures[0] ?? files[0]; // the server says best why something is no picture
   if (!picture || !form) { if (files.length === 0) alarm(texts.no_picture); return; }

@@ -1,10 +1,29 @@
-// Arrow keys move between pictures as they stand on the page; Tab works as everywhere.
+// Arrow keys move between pictures as they stand on the page, / goes to the search box; Tab works as everywhere.
+
+const box = () => document.querySelector("#content .q");
+
+export function reachTheBox() {
+  document.addEventListener("keydown", (event) => {
+    if (event.metaKey || event.ctrlKey || event.altKey) return;
+    if (event.key === "/" && !event.target.closest?.("input, select, textarea, dialog") && box()) {
+      event.preventDefault();
+      box().focus();
+      box().select();
+    } else if (event.key === "Escape" && event.target === box()) {
+      event.preventDefault();
+      if (box().value) box().value = ""; else box().blur();
+    }
+  });
+}
 
 export function moveByArrows() {
   document.addEventListener("keydown", (event) => {
-    if (event.metaKey || event.ctrlKey || event.altKey || event.shiftKey) return;
+    if (event.metaKey || event.ctrlKey || event.altKey) return;
     const here = event.target.closest?.("[data-tiles] .pick");
     if (!here) return;
+    const handle = { "+": "[data-add-more]", "-": "[data-add-less]" }[event.key];
+    if (handle) { here.closest("[data-tile]")?.querySelector(handle)?.click(); return; }
+    if (event.shiftKey) return;
     if (event.key === "i" || event.key === " ") {
       const details = here.closest("[data-tile]")?.querySelector("[data-details]");
       if (details) { event.preventDefault(); details.click(); }

@@ -2,7 +2,8 @@
 import { followAddresses } from "./search.js";
 import { takePictures } from "./intake.js";
 import { showDetails } from "./details.js";
-import { moveByArrows } from "./keys.js";
+import { moveByArrows, reachTheBox } from "./keys.js";
+import { weigh } from "./weights.js";
 import { watchImages } from "./images.js";
 
 document.documentElement.classList.add("js");
@@ -10,4 +11,6 @@ followAddresses();
 takePictures();
 showDetails();
 moveByArrows();
+reachTheBox();
+weigh();
 watchImages();

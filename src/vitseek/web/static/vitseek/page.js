@@ -15,9 +15,7 @@ export function announce(text) {
 export function alarm(message) {
   clearAlarm();
   const box = message instanceof Element ? message : written(message);
-  const place = content.querySelector(".found, .hero") ?? content;
-  const lead = place.querySelector(":scope > .lead, :scope > h1");
-  if (lead) lead.after(box); else place.prepend(box);
+  (content.querySelector("[data-alerts]") ?? content).prepend(box);
   box.scrollIntoView({ block: "nearest" });
 }
 

@@ -21,20 +21,38 @@ export function followAddresses() {
     event.preventDefault();
     document.getElementById("details").close();
     const keep = "keepScroll" in link.dataset;
-    load(link.href, { y: keep ? scrollY : 0, preview: previewOf(link), steady: keep });
+    load(link.href, { y: keep ? scrollY : 0, preview: previewOf(link), steady: keep || "steady" in link.dataset });
   });
   content.addEventListener("submit", (event) => {
-    if (!event.target.matches("[data-controls]")) return;
-    event.preventDefault();
-    submitControls(event.target);
+    if (event.target.matches("[data-controls]")) {
+      event.preventDefault();
+      submitControls(event.target, event.submitter);
+    } else if (event.target.matches("[data-intake]:not([data-more])") && !event.target.elements.image.files.length) {
+      event.preventDefault();
+      submitWords(event.target);
+    }
   });
   content.addEventListener("change", (event) => {
-    if (event.target.matches("[data-controls] select")) submitControls(event.target.form);
+    if (event.target.matches("[data-controls] select, [data-controls] input[type=range]")) submitControls(event.target.form);
   });
 }
 
-function submitControls(form) {
-  load(`${form.action}?${new URLSearchParams(new FormData(form))}`, { steady: true });
+function submitControls(form, button = null) {
+  load(addressOf(form, new FormData(form, button)), { steady: true, keepOnError: "add" in form.dataset });
+}
+
+function submitWords(form) {
+  if (!form.elements.q.value.trim()) { form.elements.q.focus(); return; }
+  const data = new FormData(form);
+  for (const name of ["image", "shown", "csrfmiddlewaretoken"]) data.delete(name);
+  load(addressOf({ action: new URL(form.dataset.home, location.href).href }, data), { keepOnError: true });
+}
+
+/** What a form asks for; empty fields and the usual number of results are left out. */
+function addressOf(form, data) {
+  const asked = new URLSearchParams();
+  for (const [name, value] of data) if (value !== "" && !(name === "k" && value === "10")) asked.append(name, value);
+  return `${form.action}?${asked}`;
 }
 
 function previewOf(link) {
@@ -43,9 +61,10 @@ function previewOf(link) {
 }
 
 /** Fetch an address of the page and show it. */
-export function load(url, { push = true, y = 0, preview = null, steady = false } = {}) {
-  const pending = /[?&](image|query)=/.test(url) && !steady ? preview ?? {} : null;
-  return show((signal) => fetch(url, { headers: PART, signal }), { push, y, pending, steady });
+export function load(url, { push = true, y = 0, preview = null, steady = false, keepOnError = false } = {}) {
+  const typed = new URL(url, location.href).searchParams.get("q") ?? "";
+  const pending = /[?&](image|query|q)=/.test(url) && !steady ? { ...preview, typed } : null;
+  return show((signal) => fetch(url, { headers: PART, signal }), { push, y, pending, steady, keepOnError });
 }
 
 /** Send a picture and show what it finds; what was there stays if the picture cannot be used. */
@@ -98,12 +117,14 @@ async function show(request, { push, y, pending, steady = false, keepOnError = f
 }
 
 function swap(part, y, steady) {
-  const focused = steady ? document.activeElement?.getAttribute("name") : null;
+  const active = steady ? document.activeElement : null;
+  const focused = active?.getAttribute("name");
+  const place = focused ? [...content.querySelectorAll(`[data-controls] [name="${focused}"]`)].indexOf(active) : -1;
   content.replaceChildren(...part.childNodes);
   covered = null;
   scrollTo(0, y);
   const heading = content.querySelector("[data-focus]");
-  const target = focused ? content.querySelector(`[data-controls] [name="${focused}"]`) : heading;
+  const target = place >= 0 ? content.querySelectorAll(`[data-controls] [name="${focused}"]`)[place] : heading;
   (target ?? content).focus({ preventScroll: true });
   announce(content.querySelector("[data-alert], [data-focus]")?.textContent.trim() ?? "");
 }
@@ -115,12 +136,13 @@ function uncover() {
   covered = null;
 }
 
-function cover({ src, name }) {
+function cover({ src, name, typed }) {
   covered ??= { nodes: [...content.childNodes], y: scrollY };
   const pending = document.getElementById("pending").content.cloneNode(true);
   const image = pending.querySelector("img");
   if (src) image.src = src; else image.remove();
   pending.querySelector(".name").textContent = name ?? "";
+  pending.querySelector("[name=q]").value = typed ?? "";
   const address = new URLSearchParams(location.search);
   for (const name of ["k", "where"]) pending.querySelector(`[data-intake] [name=${name}]`).value = address.get(name) ?? "";
   const count = Number(address.get("k") ?? 10);
