@@ -31,6 +31,7 @@ TOP = 5
 BATCH = 16
 SAVE_S = 2.0  # an interrupted pass loses no more than this
 FIRST_PROBLEMS = 20
+SHOWN_MODELS = 6
 VECTORS_AT_ONCE = 4096
 
 Array = NDArray[np.float32]
@@ -83,8 +84,9 @@ def require_head(model: ClassifyingModel) -> None:
         return
     from vitseek.zoo import ZOO
 
-    able = [row.name for row in ZOO.values() if row.config.num_classes]
-    known = f" Models that have one: {', '.join(able)}." if able else ""
+    able = sorted((row for row in ZOO.values() if row.config.num_classes), key=lambda row: row.size_bytes)
+    names = ", ".join(row.name for row in able[:SHOWN_MODELS]) + (" and others" if len(able) > SHOWN_MODELS else "")
+    known = f" Models that have one: {names} (vitseek models)." if able else ""
     raise UsageError(
         f"{model.name} has no classification head, only features.{known} Name one: --model NAME, or a checkpoint's file"
     )
