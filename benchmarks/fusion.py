@@ -4,7 +4,7 @@
 
 **Words with a picture, in one space.** The captioned photos that a model was not trained on (the same tenth that the
 recipe holds out) are to be found again, among all photos, by a poor picture of them (the middle ninth, 24 px wide) and
-one of their captions, with the words weighing 1/4 to 4 times the picture. ``sum``: the plain sum of unit vectors; ``centred``:
+one of their captions, with the words weighing 1/4 to 4 times the picture. ``sum``: of unit vectors; ``centred``:
 pictures less the mean of the gallery, words less the mean of the other photos' captions (which a search does not have);
 ``standard``: what vitseek does, each term divided by the spread of its scores. ``share``: the correlation of the joined
 scores with those of the picture, and of the words, at equal weights.

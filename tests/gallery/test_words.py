@@ -175,6 +175,13 @@ def test_a_named_space_that_knows_pictures_only_refuses_words_with_the_way_out(b
         both.search("a red dress", space="fake-small")
 
 
+def test_a_model_that_the_caller_chose_is_not_left_for_another(both, model, photos):
+    with Gallery(photos, model=model) as opened:
+        assert opened.words_space() is None
+        with pytest.raises(TextUnsupportedError, match=r"leave --space and --model away, or write --space fake-reader"):
+            opened.search("red")
+
+
 def test_a_gallery_without_such_a_space_says_how_to_get_one(gallery):
     with pytest.raises(TextUnsupportedError) as caught:
         gallery.search('"a red dress"')

@@ -89,7 +89,7 @@ def search(
 
     Words need a model with a text tower (CLIP, SigLIP); they are searched in the space that has one. Put a query that
     holds spaces, + or - in quotes of the shell. The score is the cosine of the two feature vectors: 1 for the same
-    picture; words have small ones, 0.2 to 0.35 for a good match. Without --gallery, the index of this folder or of one
+    picture, about 0 for unrelated ones; words have small ones. Without --gallery, the index of this folder or of one
     above it is searched, or else the last used one. The exit status is 1 when nothing is found. Queries and filters
     are explained in docs/search.md.
 

@@ -137,7 +137,8 @@ class Models:
         able = [row for row in ZOO.values() if getattr(row, "text", None) is not None]
         first = f"{typed!r} is no file here, so it is searched as words. " if typed else ""
         why = f"The model of space {space.name!r} understands pictures only"
-        elsewhere = self.words_space() if self._given is None else None
+        others = [other for other in self._catalog.spaces() if other.id != space.id]
+        elsewhere = next((other for other in others if self.understands_words(other)), None)
         if elsewhere is not None:
             return TextUnsupportedError(
                 f"{first}{why}; space {elsewhere.name!r} of this gallery understands words. "

@@ -1,8 +1,8 @@
 """Several things to search with, made comparable: terms of one query, and the spaces of two models.
 
-Cosines of different kinds live on different scales. In a joint space of pictures and words, a picture has 0.3 to 1 with
-other pictures, and words 0.1 to 0.35 with all of them; added up as they are, the picture alone decides. Two models
-differ as much. So every score is measured against the gallery first: its distance from the average picture, in standard
+Cosines of different kinds live on different scales. In a joint space of pictures and words the two lie apart (Liang et
+al., Mind the Gap, NeurIPS 2022): cosines between pictures vary widely, those between words and pictures little, and
+added up as they are, the picture decides. Two models differ as much. So every score is measured against the gallery first: its distance from the average picture, in standard
 deviations of that score over the gallery (a standard score).
 
 Within a space that is a weighted sum of the terms' vectors, each divided by its spread; the average shifts all pictures
