@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vitseek.engines.base import Embedder
 from vitseek.engines.numpy_engine import NumpyEngine
+from vitseek.engines.swin_engine import SwinEngine
 from vitseek.models.architectures import ModelConfig
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens
@@ -58,6 +59,4 @@ def build_engine(
     """
     if isinstance(config, ViTConfig):
         return NumpyEngine(params, config, pooling, threads)
-    from vitseek.engines.swin_engine import SwinEngine  # most runs need one architecture
-
     return SwinEngine(params, config, pooling, threads)
