@@ -24,6 +24,7 @@ BENCHMARKS = {
     "search_bounds": "exact search of a large gallery by bounds",
     "cold_start": "vitseek search from the shell to the answer",
     "words": "recall of search by words",
+    "classify": "labels without training, by words",
     "retrieval": "accuracy and mean average precision on real photos",
 }
 
