@@ -70,6 +70,7 @@ def _show(facts: "GalleryStatus") -> None:
     for title, space in zip(_titles("Models"), facts.spaces, strict=False):
         parts = [f"{space.dim}-d", f"{space.images:,} of {facts.images:,} images"]
         parts += ["searched by default"] * space.default
+        parts += ["understands words"] * space.words
         parts += ["imported"] * (space.source is None)
         if space.images < facts.images and space.source is not None:
             parts.append(f"fill with: vitseek index --model {space.source}")
