@@ -236,3 +236,49 @@ def test_the_file_can_be_searched_as_course_features(run: Run, photos: Path, mod
         gallery.index()
         report = gallery.import_features(output, space="imported", model=str(model))
     assert report.imported == 7
+
+
+def test_texts_and_pictures_go_into_one_file(run: Run, photos: Path, tiny_clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "both.npz"
+    ran = run(photos, "-o", out, "--model", tiny_clip, "--text", "a cat", "--text", "a red house")
+    assert ran.status == 0
+    assert "features of 7 pictures and 2 texts, 32-d (tiny-clip)" in ran.err
+    model = vitseek.load(tiny_clip)
+    with np.load(out, allow_pickle=False) as saved:
+        assert saved["texts"].tolist() == ["a cat", "a red house"]
+        np.testing.assert_allclose(saved["text_features"], model.embed_texts(["a cat", "a red house"]), atol=1e-5)
+        np.testing.assert_allclose(saved["features"], model.embed(saved["paths"].tolist()), atol=1e-4)
+        assert float(saved["logit_scale"]) == pytest.approx(model.logit_scale)
+        assert "logit_bias" not in saved
+
+
+def test_texts_alone_need_no_picture(run: Run, tiny_clip: Path, tmp_path: Path) -> None:
+    long = "a red dress " * 30
+    ran = run("-o", tmp_path / "out.npz", "--model", tiny_clip, "--text", long, "--json")
+    assert ran.status == 0
+    facts = json.loads(ran.out)
+    assert (facts["images"], facts["texts"]) == (0, 1)
+    assert len(facts["notes"]) == 1
+    assert "was cut after 24 tokens" in facts["notes"][0]
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as saved:
+        assert saved["text_features"].shape == (1, 32)
+        assert "features" not in saved
+
+
+def test_words_for_a_model_of_pictures_are_refused_before_any_picture_is_read(
+    run: Run, photos: Path, model: Path, tmp_path: Path
+) -> None:
+    ran = run(photos, "-o", tmp_path / "out.npz", "--model", model, "--text", "a cat")
+    assert ran.status == 2
+    assert "does not read text" in ran.err
+    assert "vitseek index FOLDER --model" in ran.err
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_an_empty_text_and_nothing_at_all_are_refused(run: Run, tiny_clip: Path, tmp_path: Path) -> None:
+    empty = run("-o", tmp_path / "out.npz", "--model", tiny_clip, "--text", " ")
+    assert empty.status == 2
+    assert 'the text "" has no word for the model' in empty.err
+    nothing = run("-o", tmp_path / "out.npz")
+    assert nothing.status == 2
+    assert "nothing to embed: name pictures or folders, or a text with --text" in nothing.err

@@ -1,9 +1,9 @@
-"""`vitseek embed`: pictures in, an .npz file of features out, without a gallery."""
+"""`vitseek embed`: pictures and texts in, an .npz file of features out, without a gallery."""
 
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,12 +51,19 @@ class Harvest:
     grids: list[tuple[int, int]] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
     num_prefix_tokens: int = 0
+    texts: list[str] = field(default_factory=list)
     said: Counter[str] = field(default_factory=Counter)
 
 
 def embed(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.npz", help="Where to write the features.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE", help="Pictures, or folders of them.", show_default=False)
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="WORDS", help="A text to embed too, with a model that reads words; repeatable."),
+    ] = None,
     model: ModelOption = None,
     preprocess: Annotated[
         str | None,
@@ -64,7 +71,9 @@ def embed(
     ] = None,
     pooling: Annotated[
         str | None,
-        typer.Option(metavar="RULE", help="cls, patch-mean, cls+patch-mean or gem instead of the model's own."),
+        typer.Option(
+            metavar="RULE", help="cls, patch-mean, cls+patch-mean, gem or embedding instead of the model's own."
+        ),
     ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also save every token after the final norm.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.npz.")] = False,
@@ -72,13 +81,16 @@ def embed(
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the features of pictures to an .npz file, as the model gives them (not normalised).
+    """Write the features of pictures and texts to an .npz file, as the model gives them (not normalised).
 
     Arrays: paths (n,), features (n, D) float32, and what identifies the model. With --tokens also
     grids (n, 2), the rows and columns of patches; num_prefix_tokens, how many tokens (class token, registers) come
     before the patches; and tokens (n, N, D). Pictures of several sizes (--preprocess short-side) have different
     numbers of tokens: tokens is (sum of N, D) then, and those of picture i are
     tokens[token_starts[i]:token_starts[i + 1]].
+
+    With --text also texts (m,) and text_features (m, D); where the model has learned them, logit_scale and
+    logit_bias: cosine × scale + bias is its own score.
 
     Pictures that cannot be read are left out and listed with the reason.
 
@@ -87,13 +99,17 @@ def embed(
       vitseek embed cat.jpg dog.jpg -o features.npz
       vitseek embed photos -o photos.npz --model dinov2-base --preprocess center-crop
       vitseek embed cat.jpg -o cat.npz --tokens --json
+      vitseek embed photos -o both.npz --model clip-vit-b32 --text "a red dress" --text "a cat at night"
     """
     from vitseek import zoo
     from vitseek.engines.model import load
 
+    images, texts = images or [], text or []
+    if not images and not texts:
+        raise UsageError("nothing to embed: name pictures or folders, or a text with --text.")
     _check_output(output, force=force)
     files, skipped = _listed(images)
-    if not files:
+    if images and not files:
         raise GalleryEmptyError(f"no pictures in {_named(images)}{_because(skipped)}")
     with download_bar() as progress:
         loaded = load(
@@ -103,14 +119,18 @@ def embed(
             offline=offline or None,
             progress=progress,
         )
-    with _scratch(output, wanted=tokens) as scratch:
-        harvest = _embedded(loaded, files, batch_size, scratch, skipped)
-        if harvest.paths:
-            arrays = _arrays(loaded, harvest, scratch)
-            _save(output, arrays)
-    if harvest.paths or as_json:
-        _report(loaded, output, harvest, skipped, tokens=tokens, as_json=as_json)
-    if not harvest.paths:
+    said: list[str] = []
+    read = _read_texts(loaded, texts, said.append) if texts else {}  # before hours of pictures: a refusal comes at once
+    with _scratch(output, wanted=tokens and bool(files)) as scratch:
+        harvest = _embedded(loaded, files, batch_size, scratch, skipped) if files else Harvest()
+        harvest.texts = texts
+        harvest.said.update(said)
+        usable = bool(harvest.paths) or (bool(texts) and not files)
+        if usable:
+            _save(output, {**_arrays(loaded, harvest, scratch), **read})
+    if usable or as_json:
+        _report(loaded, output if usable else None, harvest, skipped, tokens=tokens, as_json=as_json)
+    if not usable:
         raise GalleryEmptyError(f"none of {len(files):,} pictures could be used{_because(skipped)}")
 
 
@@ -187,6 +207,16 @@ def _embedded(
     return harvest
 
 
+def _read_texts(model: "Model", texts: list[str], report: Callable[[str], None]) -> "dict[str, NDArray[Any]]":
+    import numpy as np
+
+    arrays: dict[str, NDArray[Any]] = {
+        "texts": np.array(texts, np.str_), "text_features": model.embed_texts(texts, report=report),
+    }  # fmt: skip
+    scalars = {"logit_scale": model.logit_scale, "logit_bias": model.logit_bias}
+    return arrays | {name: np.array(value) for name, value in scalars.items() if value is not None}
+
+
 def _runs_of_one_size(
     usable: "list[tuple[str, NDArray[np.float32]]]",
 ) -> "Iterator[list[tuple[str, NDArray[np.float32]]]]":
@@ -222,10 +252,9 @@ def _scratch(output: Path, *, wanted: bool) -> Iterator[IO[bytes] | None]:
 def _arrays(model: "Model", harvest: Harvest, scratch: IO[bytes] | None) -> "dict[str, NDArray[Any]]":
     import numpy as np
 
-    arrays: dict[str, NDArray[Any]] = {
-        "paths": np.array(harvest.paths, np.str_),
-        "features": np.stack(harvest.features),
-    }
+    arrays: dict[str, NDArray[Any]] = {}
+    if harvest.paths:
+        arrays = {"paths": np.array(harvest.paths, np.str_), "features": np.stack(harvest.features)}
     arrays |= {name: np.array(str(value)) for name, value in model.space()._asdict().items()}
     if scratch is not None:
         scratch.flush()
@@ -257,14 +286,15 @@ def _save(output: Path, arrays: "dict[str, NDArray[Any]]") -> None:
 
 
 def _report(
-    model: "Model", output: Path, harvest: Harvest, skipped: list[Skipped], *, tokens: bool, as_json: bool
+    model: "Model", output: Path | None, harvest: Harvest, skipped: list[Skipped], *, tokens: bool, as_json: bool
 ) -> None:
-    remarks = [f"{count:,} × {said}" for said, count in harvest.said.most_common()]
+    remarks = [f"{count:,} × {said}" if said[0] != '"' else said for said, count in harvest.said.most_common()]
     if as_json:
         print_json(
             {
-                "file": str(output) if harvest.paths else None,
+                "file": str(output) if output else None,
                 "images": len(harvest.paths),
+                "texts": len(harvest.texts),
                 "tokens": sum(harvest.num_tokens) if tokens else None,
                 **model.space()._asdict(),
                 "policy": model.preprocessing.policy,
@@ -284,7 +314,9 @@ def _report(
         if len(skipped) > SHOWN_SKIPPED:
             note(f"  … and {len(skipped) - SHOWN_SKIPPED:,} more (--json lists all)")
     extra = f" and {sum(harvest.num_tokens):,} tokens" if tokens else ""
-    note(f"{output}: features of {len(harvest.paths):,} pictures, {model.embed_dim}-d ({model.name}){extra}")
+    counts = {"pictures": len(harvest.paths), "texts": len(harvest.texts)}
+    what = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+    note(f"{output}: features of {what}, {model.embed_dim}-d ({model.name}){extra}")
 
 
 def _named(images: list[Path]) -> str:
