@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from tests.parity.families import in_dtype, random_pixels, randomise
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.models.config import ViTConfig
+from vitseek.models.tokens import usual_pooling
 from vitseek.weights.loader import load_weights
 
 Array = NDArray[np.floating]
@@ -61,7 +62,7 @@ class Tower:
     build: Callable[[], torch.nn.Module]
     config: ViTConfig
     sizes: tuple[Size, ...] = SIZES
-    pooling: str | None = None
+    pooling: str = "cls"
     precise: bool = True
 
 
@@ -162,7 +163,7 @@ class Reference:
     model: Any
     params: dict[str, Array]
     config: ViTConfig
-    pooling: str | None
+    pooling: str
 
     @property
     def backbone(self) -> Any:
@@ -266,7 +267,13 @@ def load(tower: Tower, *, seed: int) -> Reference:
         loaded = load_weights(Path(folder))
         params = {key: np.array(value) for key, value in loaded.params.items()}
     assert isinstance(loaded.config, ViTConfig)
-    return Reference(tower=tower, model=model, params=params, config=loaded.config, pooling=loaded.pooling)
+    return Reference(
+        tower=tower,
+        model=model,
+        params=params,
+        config=loaded.config,
+        pooling=loaded.pooling or usual_pooling(loaded.config),
+    )
 
 
 class PreciseAngles(torch.nn.Module):
@@ -305,7 +312,7 @@ def differences(made: Reference, size: Size, dtype: type) -> dict[str, float]:
     """Largest absolute differences of vitseek's engine from transformers, stage by stage."""
     pixels = random_pixels(*size, dtype=dtype)
     engine = NumpyEngine(
-        in_dtype(made.params, dtype), made.config, made.tower.pooling or "cls", threads=1, dtype=dtype
+        in_dtype(made.params, dtype), made.config, made.tower.pooling, threads=1, dtype=dtype
     )  # fmt: skip
     ours: dict[str, Array] = {}
     engine.tokens(pixels, stages=ours.__setitem__)

@@ -98,7 +98,7 @@ def load_weights(
         params=params,
         config=config,
         preprocessing=sidecar.preprocessing,
-        pooling=sidecar.pooling or _usual_pooling(config),
+        pooling=sidecar.pooling,
         naming=renamed.naming.name,
         sha256=sha256_of(arrays.files),
         name=sidecar.name,
@@ -120,13 +120,6 @@ def _beside(file: Path) -> Path | None:
 
 def _is_text(name: str) -> bool:
     return name.startswith(TEXT)
-
-
-def _usual_pooling(config: ModelConfig) -> str | None:
-    """A model that was made to be compared with texts is pooled for that."""
-    joint = isinstance(config, ViTConfig) and (config.embedding_dim or config.attention_pool)
-    no_class = not config.class_token
-    return "embedding" if joint else "patch-mean" if no_class else None
 
 
 def _labels_at_most(file: Path) -> Sidecar:

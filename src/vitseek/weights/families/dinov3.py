@@ -81,16 +81,19 @@ FACEBOOK = Naming(
     norm_eps=NORM_EPS,
     assumed=ASSUMED,
 )
-_TIMM_TABLE: Table = {
-    **{left: right for left, right in timm.TABLE.items() if left not in ("pos_embed", "dist_token")},
+# timm: here the biases of query and value are apart, and every kind of feed-forward has words of its own.
+_REPLACED = {"blocks.#.attn.qkv.*", *(name for name in timm.TABLE if ".mlp." in name and name.startswith("blocks."))}
+_TIMM_COMMON: Table = {
+    **{left: right for left, right in timm.TABLE.items() if left not in ("pos_embed", "dist_token", *_REPLACED)},
     "blocks.#.ls1.gamma": "blocks.#.gamma_1",
     "blocks.#.ls2.gamma": "blocks.#.gamma_2",
     "blocks.#.attn.qkv.weight": "blocks.#.attn.qkv.weight",
     "blocks.#.attn.qkv.bias": ("blocks.#.attn.q_bias", "blocks.#.attn.k_bias", "blocks.#.attn.v_bias"),
-    "blocks.#.mlp.w12.*": ("blocks.#.mlp.fc1_g.*", "blocks.#.mlp.fc1_x.*"),
 }
+_TIMM_TABLE: Table = {**_TIMM_COMMON, **{name: name for name in ("blocks.#.mlp.fc1.*", "blocks.#.mlp.fc2.*")}}
 _TIMM_GATED: Table = {
-    **{left: right for left, right in _TIMM_TABLE.items() if ".fc" not in left},
+    **_TIMM_COMMON,
+    "blocks.#.mlp.w12.*": ("blocks.#.mlp.fc1_g.*", "blocks.#.mlp.fc1_x.*"),
     "blocks.#.mlp.w3.*": "blocks.#.mlp.fc2.*",
 }
 
@@ -99,7 +102,7 @@ def _timm_naming(name: str, title: str, table: Table) -> Naming:
     return Naming(
         name=name,
         title=title,
-        table={left: right for left, right in table.items() if left != "blocks.#.attn.qkv.*"},
+        table=table,
         zeros=frozenset({"blocks.#.attn.k_bias"}),
         norm_eps=NORM_EPS,
         assumed=ASSUMED,

@@ -92,7 +92,7 @@ SIGLIP = Naming(
     pos_resize="bicubic-antialias",
     # timm and OpenCLIP compute the exact GELU, where Google's code and transformers approximate it.
     assumed={"mlp_layer": "gelu"},
-    assumed_text={**SIGLIP_TEXT, "mlp_layer": "gelu"},
+    assumed_text={**SIGLIP_TEXT, **special_tokens(0), "mlp_layer": "gelu"},
 )
 
 
