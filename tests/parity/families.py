@@ -40,6 +40,7 @@ class Family:
     places: Places = dataclasses.field(default_factory=lambda: Places())
     arguments: Callable[[Array, ViTConfig], dict[str, Any]] = lambda pixels, config: _plain(pixels)
     needs_flag: bool = False  # most of transformers' models resize positions only when told to
+    in_table: bool = True  # of table.py; towers.py prints its own of image towers
     rounds_positions: bool = False  # DINOv2 and NaFlex resize positions in float32 even in a float64 model
 
 
@@ -198,32 +199,37 @@ FAMILIES = {
             places=IN_ENCODER, rounds_positions=True,
         ),
         Family(
-            name="MAE /16", build=_mae, config=ViTConfig(**HEADLESS, norm_eps=1e-12), resolutions=SIZES16,
+            name="MAE /16", in_table=False,
+            build=_mae, config=ViTConfig(**HEADLESS, norm_eps=1e-12), resolutions=SIZES16,
             arguments=_in_order, needs_flag=True,
         ),
         Family(
-            name="CLIP /16", build=_clip, config=ViTConfig(**CLIP), resolutions=SIZES16, places=CLIP_PLACES,
+            name="CLIP /16", in_table=False,
+            build=_clip, config=ViTConfig(**CLIP), resolutions=SIZES16, places=CLIP_PLACES,
             needs_flag=True,
         ),
         Family(
-            name="CLIP /32, exact GELU (OpenCLIP)",
+            name="CLIP /32, exact GELU (OpenCLIP)", in_table=False,
             build=functools.partial(_clip, patch_size=32, image_size=96, hidden_act="gelu"),
             config=ViTConfig(**{**CLIP, "patch_size": 32, "img_size": (96, 96), "mlp_layer": "gelu"}),
             resolutions=((96, 96), (160, 160), (224, 64)), places=CLIP_PLACES, needs_flag=True,
         ),
         Family(
-            name="SigLIP /16", build=_siglip, config=ViTConfig(**SIGLIP), resolutions=SIZES16, places=SIGLIP_PLACES,
+            name="SigLIP /16", in_table=False,
+            build=_siglip, config=ViTConfig(**SIGLIP), resolutions=SIZES16, places=SIGLIP_PLACES,
             needs_flag=True,
         ),
         Family(
-            name="SigLIP 2 NaFlex /16", build=_naflex, config=ViTConfig(**SIGLIP, pos_resize="bilinear-antialias"),
+            name="SigLIP 2 NaFlex /16", in_table=False,
+            build=_naflex, config=ViTConfig(**SIGLIP, pos_resize="bilinear-antialias"),
             resolutions=SIZES16, places=SIGLIP_PLACES, arguments=_as_patches, rounds_positions=True,
         ),
         Family(
-            name="DINOv3 /16", build=_dinov3, config=ViTConfig(**DINOV3), resolutions=SIZES16, places=DINOV3_PLACES
+            name="DINOv3 /16", in_table=False,
+            build=_dinov3, config=ViTConfig(**DINOV3), resolutions=SIZES16, places=DINOV3_PLACES
         ),
         Family(
-            name="DINOv3 SwiGLU /16, other theta",
+            name="DINOv3 SwiGLU /16, other theta", in_table=False,
             build=functools.partial(_dinov3, use_gated_mlp=True, hidden_act="silu", rope_theta=30.0),
             config=ViTConfig(**DINOV3, mlp_layer="swiglu", rope_theta=30.0), resolutions=SIZES16, places=DINOV3_PLACES,
         ),
