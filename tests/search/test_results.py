@@ -1,6 +1,7 @@
 """Every way to write results gives back the exact file names."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -63,7 +64,27 @@ def test_json_is_ascii_and_gives_back_every_name():
         "bytes": 1234567,
         "modified": "2024-05-17T18:30:01",
         "id": 8,
+        "predictions": [],
     }
+
+
+THOUGHTS = (("dress", 0.93333333, "zero-shot"), ("hat", 0.05, "head"), ("s", 0, "t"))
+GUESSED = Match(3, Path("/x.png"), 0.5, ("mine",), predictions=THOUGHTS)
+
+
+def test_what_models_think_is_told_apart_from_labels():
+    [match] = document([Result("q.jpg", [GUESSED])], gallery=Path("/photos"), model="m")["results"][0]["matches"]
+    assert match["labels"] == ["mine"]
+    assert match["predictions"][:2] == [
+        {"label": "dress", "probability": 0.933333, "source": "zero-shot"},
+        {"label": "hat", "probability": 0.05, "source": "head"},
+    ]
+    stream = io.BytesIO()
+    write_csv([Result("q.jpg", [GUESSED])], stream)
+    [row] = csv.DictReader(io.StringIO(stream.getvalue().decode()))
+    assert (row["labels"], row["predictions"]) == ("mine", "dress 0.933333;hat 0.05;s 0")
+    assert "mine, dress 0.93, hat 0.05 " in rendered([GUESSED])
+    assert "dress 0.93" in rendered([dataclasses.replace(GUESSED, labels=())])
 
 
 def test_csv_gives_back_every_name_byte_for_byte():

@@ -220,6 +220,7 @@ class Searcher:
                 path=record.path,
                 score=score,
                 labels=record.labels,
+                predictions=record.predictions,
                 width=record.width,
                 height=record.height,
                 bytes=record.bytes,

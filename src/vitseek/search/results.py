@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
+DIGITS = 6  # of a probability
 LABEL_SEPARATOR = ";"  # between the labels of one CSV cell
-CSV_COLUMNS = ("query", "rank", "score", "path", "labels", "width", "height", "bytes", "modified", "id")
+CSV_COLUMNS = (
+    "query", "rank", "score", "path", "labels", "width", "height", "bytes", "modified", "id", "predictions",
+)  # fmt: skip
+SHOWN_PREDICTIONS = 2  # of an image, in a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class Match:
     ``path`` is absolute and may hold undecodable bytes; ``score`` is the cosine to the query, −1 to 1 (in a search of
     two spaces a mean of standard scores or of reciprocal ranks);
     ``width`` and ``height`` are pixels with the EXIF orientation applied; ``modified`` is the file's time.
+    ``predictions`` are (label, probability, source) of what models gave, the most probable first.
     """
 
     id: int
@@ -37,6 +43,7 @@ class Match:
     height: int | None = None
     bytes: int | None = None
     modified: datetime | None = None
+    predictions: Sequence[tuple[str, float, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,10 @@ def _plain(rank: int, match: Match) -> dict[str, Any]:
         "bytes": match.bytes,
         "modified": match.modified.isoformat() if match.modified else None,
         "id": match.id,
+        "predictions": [
+            {"label": label, "probability": round(probability, DIGITS), "source": source}
+            for label, probability, source in match.predictions
+        ],
     }
 
 
@@ -111,7 +122,13 @@ def write_csv(results: Sequence[Result], stream: BinaryIO) -> None:
     writer.writerow(CSV_COLUMNS)
     for result in results:
         for rank, match in enumerate(result.matches, 1):
-            row = {**_plain(rank, match), "query": result.query, "labels": LABEL_SEPARATOR.join(match.labels)}
+            guesses = (f"{label} {round(probability, DIGITS)}" for label, probability, _ in match.predictions)
+            row = {
+                **_plain(rank, match),
+                "query": result.query,
+                "labels": LABEL_SEPARATOR.join(match.labels),
+                "predictions": LABEL_SEPARATOR.join(guesses),
+            }
             writer.writerow(["" if row[column] is None else row[column] for column in CSV_COLUMNS])
     stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
@@ -139,7 +156,7 @@ def table(matches: Sequence[Match], *, links: bool = False) -> "Table":
     rows.add_column("#", justify="right", style="dim", no_wrap=True)
     rows.add_column("score", justify="right", style="bold", no_wrap=True)
     rows.add_column("path", overflow="fold", ratio=1 if links else None)
-    if any(match.labels for match in matches):
+    if any(match.labels or match.predictions for match in matches):
         rows.add_column("labels", style="green", overflow="fold")
     has_labels = len(rows.columns) == 4
     rows.add_column("pixels", justify="right", no_wrap=True)
@@ -148,11 +165,22 @@ def table(matches: Sequence[Match], *, links: bool = False) -> "Table":
         path = Text(shown_path(match.path))
         if links:
             path.stylize(Style(link=match.path.as_uri()))
-        labels = [Text(one_line(", ".join(match.labels)))] if has_labels else []
+        labels = [_shown_labels(match)] if has_labels else []
         pixels = f"{match.width}×{match.height}" if match.width and match.height else "–"
         size = human_bytes(match.bytes) if match.bytes is not None else "–"
         rows.add_row(str(rank), f"{match.score:.4f}", path, *labels, pixels, size)
     return rows
+
+
+def _shown_labels(match: Match) -> "Text":
+    """The labels, then what models think with its probability, paler."""
+    from rich.text import Text
+
+    guesses = [f"{label} {probability:.2f}" for label, probability, _ in match.predictions[:SHOWN_PREDICTIONS]]
+    text = Text(one_line(", ".join(match.labels)))
+    if guesses:
+        text.append(one_line((", " if match.labels else "") + ", ".join(guesses)), style="dim")
+    return text
 
 
 def shown_path(path: Path, start: str | None = None) -> str:
