@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 import threading
 from pathlib import Path
 
@@ -223,6 +224,41 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
         file.write_bytes(whole[:length])
         with pytest.raises(TokenizerError):
             Tokenizer.from_file(file, config=config)
+
+
+def test_a_file_that_fails_at_a_text_only_is_a_tokenizer_error_too(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    config = siglip_file(file)
+    document = json.loads(file.read_text())
+    document["model"]["unk_id"] = None
+    file.write_text(json.dumps(document))
+    tokenizer = Tokenizer.from_file(file, config=config)
+    tokenizer(["a red dress"])
+    with pytest.raises(TokenizerError, match='the tokenizer cannot read "龘", so its file is incomplete'):
+        tokenizer(["龘"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_spoiled_file_works_or_is_refused(name: str, tmp_path: Path) -> None:
+    write, file = FILES[name]
+    place = tmp_path / file
+    config = write(place)
+    whole = place.read_bytes()
+    rng = random.Random(20260)
+    refused = 0
+    for _ in range(60):
+        content = bytearray(whole)
+        start = rng.randrange(len(content))
+        if rng.random() < 0.5:
+            content[start] = rng.randrange(256)
+        else:
+            del content[start : start + rng.randint(1, 200)]
+        place.write_bytes(bytes(content))
+        try:
+            Tokenizer.from_file(place, config=config)(["a red dress </s> café", "", "猫 😀"])
+        except TokenizerError:
+            refused += 1
+    assert refused > 10
 
 
 def test_a_broken_character_map_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ characters as the vocabulary's own table says (NFKC and more); take the most pro
 ``tokenizer.json``; its other steps differ between files and are done here.
 
 The table is read here because the `tokenizers` library applies it grapheme by grapheme, sentencepiece to the longest
-match from each place: they differ on combining marks (62 of 1,000 varied texts).
+match from each place: they differ on combining marks.
 """
 
 from __future__ import annotations

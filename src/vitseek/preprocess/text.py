@@ -119,9 +119,12 @@ class Tokenizer:
     def _content(self, text: str) -> list[int]:
         """The numbers of a text's own tokens, without start and end."""
         text = text.encode("utf-8", "replace").decode()  # a lone surrogate, as of an undecodable file name: "?"
-        if self._sentencepiece is not None:
-            return self._sentencepiece.content(text)
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        try:
+            if self._sentencepiece is not None:
+                return self._sentencepiece.content(text)
+            return list(self._backend.encode(text, add_special_tokens=False).ids)
+        except BaseException as error:
+            raise _translated(error, f"the tokenizer cannot read {shown(text)}, so its file is incomplete") from error
 
 
 def shown(text: str) -> str:
@@ -137,11 +140,16 @@ def _read(file: Path) -> tokenizers.Tokenizer:
         raise TokenizerError(f"{file} has {size:,} bytes, over the limit of {LIMIT_BYTES:,}: that is no tokenizer.")
     try:
         return _word_pieces(file) if file.suffix == ".txt" else _from_json(file)
-    except BaseException as error:  # the library raises bare exceptions, and Rust's panics are not even those
-        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | GeneratorExit):
-            raise
-        problem = " ".join(str(error).split())[:200] or type(error).__name__
-        raise TokenizerError(f"{file} is damaged or no tokenizer of a known kind ({problem}). {WAY_OUT}.") from error
+    except BaseException as error:
+        raise _translated(error, f"{file} is damaged or no tokenizer of a known kind") from error
+
+
+def _translated(error: BaseException, what: str) -> BaseException:
+    """What to raise: the `tokenizers` library has bare exceptions, and the panics of Rust are not even those."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | GeneratorExit):
+        return error
+    problem = " ".join(str(error).split())[:200] or type(error).__name__
+    return TokenizerError(f"{what} ({problem}). {WAY_OUT}.")
 
 
 def _from_json(file: Path) -> tokenizers.Tokenizer:
