@@ -218,7 +218,7 @@ def test_details_show_the_facts_and_arrows_walk_through_the_results(open_page, p
     expect(dialog.locator(".path")).to_contain_text(str(pictures))
     expect(dialog).to_contain_text("px,")
     expect(dialog.locator("[data-place]")).to_have_text("2 of 10")
-    expect(dialog.get_by_role("link", name="Search with this")).to_be_focused()
+    expect(dialog.get_by_role("link", name="More like this")).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(dialog.get_by_role("heading")).to_have_text(all_names[2])
     page.keyboard.press("ArrowLeft")
@@ -249,6 +249,13 @@ def test_everything_can_be_reached_from_the_keyboard(open_page):
     page.keyboard.press("Tab")
     expect(page.locator("[data-intake] input[type=file]")).to_be_focused()
     page.keyboard.press("Tab")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Search")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Why can I not type words?")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Show others")).to_be_focused()
     page.keyboard.press("Tab")
     picks = page.locator(".wall .pick")
     expect(picks.first).to_be_focused()
@@ -288,7 +295,7 @@ def test_a_phone_has_no_horizontal_scroll(open_page, width):
 
 def test_touch_targets_are_large_enough(open_page):
     page = open_page("?image=1", width=390, height=800, is_mobile=True, has_touch=True)
-    for selector in (f"{TILES} .more", ".button.quiet", ".k select", ".where input"):
+    for selector in (f"{TILES} .more", ".button.quiet", ".k select", ".where input", ".choose", ".go", ".q"):
         box = page.locator(selector).first.bounding_box()
         assert min(box["width"], box["height"]) >= 42, selector
 
@@ -321,7 +328,7 @@ def test_without_scripts_a_picture_can_be_sent_and_a_result_followed(open_page, 
     expect(page.locator(f"{TILES} img").first).to_have_attribute("alt", wanted.name)
     page.locator(f"{TILES} .more").first.click()
     expect(page.get_by_role("heading", name=wanted.name)).to_be_visible()
-    page.get_by_role("link", name="Search with this").click()
+    page.get_by_role("link", name="More like this").click()
     expect(page.locator(".query .name")).to_have_text(wanted.name)
     page.locator(".where input").fill("width>100000")
     page.get_by_role("button", name="Apply").click()

@@ -13,12 +13,14 @@ from PIL import Image
 
 from tests.web.colours import ColourModel
 from vitseek.gallery.gallery import Gallery
+from vitseek.sample.gallery import draw_gallery
 from vitseek.web.application import configure
 from vitseek.web.options import WebOptions
 from vitseek.web.site import ENVIRON_KEY, Site
 
 KINDS = {"dusk red": (200, 60, 40), "moss": (50, 140, 60), "sea": (40, 80, 190)}
 PER_KIND = 7
+DRAWN_PER_KIND = 3
 OPTIONS = WebOptions(upload_limit_bytes=300_000, limit_pixels=1_000_000, port=8000)
 ODD_NAME = b'odd "quoted" \xff \xf0\x9f\x90\xb1 <b>.png'
 
@@ -89,6 +91,38 @@ class Browser(Client):
 @pytest.fixture
 def client(site: Site) -> Browser:
     return Browser(site)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Path:
+    """Drawn pictures in two spaces: the default one knows pictures only, tiny-clip also words. Two are labelled."""
+    folder = tmp_path_factory.mktemp("drawn") / "drawn"
+    draw_gallery(folder, seed=77, per_kind=DRAWN_PER_KIND)
+    with Gallery(folder, model="vitseek-tiny") as opened:
+        opened.index(labels_from_folders=True)
+    with Gallery(folder) as opened:
+        opened.index(model=tiny_clip)
+        cat, city = (next(opened.images(f"label={kind}")).id for kind in ("cat", "city"))
+        opened.add_labels([cat], ["kitten"], probabilities=[0.871], source="zero-shot")
+        opened.add_labels([city], ["night", "day"], probabilities=[0.625, 0.003], source="zero-shot")
+    return folder
+
+
+@pytest.fixture
+def two_spaces(drawn: Path) -> Iterator[Gallery]:
+    with Gallery(drawn, create=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reading_site(two_spaces: Gallery, tmp_path: Path) -> Site:
+    return Site.over(two_spaces, OPTIONS, thumbnails=tmp_path / "thumbnails")
+
+
+@pytest.fixture
+def reader(reading_site: Site) -> Browser:
+    """A client of a page whose gallery understands words."""
+    return Browser(reading_site)
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ class Guess:
     @property
     def percent(self) -> str:
         percent = 100 * self.prediction.probability
+        if 99.5 <= percent < 100:
+            return "> 99 %"  # no model is certain
         return f"{percent:.0f} %" if percent >= 1 else "< 1 %"
 
     @property
