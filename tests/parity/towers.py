@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from tests.parity.families import in_dtype, random_pixels, randomise
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.models.config import ViTConfig
-from vitseek.models.tokens import usual_pooling
 from vitseek.weights.loader import load_weights
 
 Array = NDArray[np.floating]
@@ -272,7 +271,7 @@ def load(tower: Tower, *, seed: int) -> Reference:
         model=model,
         params=params,
         config=loaded.config,
-        pooling=loaded.pooling or usual_pooling(loaded.config),
+        pooling=loaded.pooling or "cls",
     )
 
 

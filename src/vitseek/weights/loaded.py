@@ -61,6 +61,8 @@ class LoadedWeights:
         views of the mapped file where its layout allows.
     preprocessing
         As found beside the file, in the fields of ``ImagePreprocessing``; ``None`` if nothing was found.
+    pooling
+        What stands for a picture: as the description beside the file says, else as is usual for such a model.
     naming
         Whose names the file uses; one of ``families.NAMINGS``.
     sha256
@@ -74,7 +76,7 @@ class LoadedWeights:
     params: Mapping[str, AnyArray]
     config: ModelConfig
     preprocessing: dict[str, Any] | None
-    pooling: str | None
+    pooling: str
     naming: str
     sha256: str
     name: str | None = None

@@ -12,6 +12,7 @@ from vitseek.errors import ConfigError, WeightsError, WeightsKeyError
 from vitseek.models.architectures import ModelConfig, parameter_shapes
 from vitseek.models.config import ViTConfig
 from vitseek.models.text import TextConfig, text_parameter_shapes
+from vitseek.models.tokens import usual_pooling
 from vitseek.weights.adapt import adapt_positions, canonical_shapes
 from vitseek.weights.arrays import AnyArray, ArrayFile
 from vitseek.weights.description import Sidecar
@@ -98,7 +99,7 @@ def load_weights(
         params=params,
         config=config,
         preprocessing=sidecar.preprocessing,
-        pooling=sidecar.pooling,
+        pooling=sidecar.pooling or usual_pooling(config),
         naming=renamed.naming.name,
         sha256=sha256_of(arrays.files),
         name=sidecar.name,
