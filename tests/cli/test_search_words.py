@@ -115,6 +115,10 @@ def test_the_montage_of_words_has_no_query_picture(search, drawn, tmp_path):
         inside = np.asarray(one.convert("L"))[100:180, 60:220]
         assert inside.min() < 60
         assert other.getpixel((140, 140)) != MAT
+    by_id = tmp_path / "id.png"
+    assert search("0.5 image:7", "-k", 1, "--save", by_id, "--paths").status == 0
+    with Image.open(by_id) as sheet:
+        assert sheet.getpixel((140, 140)) != MAT
 
 
 def test_a_space_that_knows_pictures_only_shows_the_way_out(search):

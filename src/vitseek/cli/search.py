@@ -24,8 +24,10 @@ from vitseek.cli.common import (
 from vitseek.errors import UnreadableImageError, UsageError
 
 if TYPE_CHECKING:
+    from vitseek.gallery.gallery import Gallery
     from vitseek.gallery.queries import Addresses
     from vitseek.gallery.spaces import Space
+    from vitseek.preprocess.image import ImageSource
     from vitseek.search.fusion import Fusion
     from vitseek.search.query import Expression
     from vitseek.search.results import Match, Result
@@ -141,6 +143,7 @@ def search(
             for text, query, matches, searched in zip(queries, asked, found, spaces, strict=True)
         ]
         searched = opened.count(where)
+        pictures = [_picture(opened, query) for query in pictured] if save is not None else []
 
     if as_json:
         from vitseek.search.results import document
@@ -161,7 +164,7 @@ def search(
 
     _say_what_is_missing(results, k, searched, filtered=where is not None, excluded=exclude_query)
     if save is not None:
-        _save(results, pictured, save)
+        _save(results, pictures, save)
     if not any(result.matches for result in results):
         raise typer.Exit(1)
 
@@ -260,14 +263,21 @@ def _print_paths(results: "list[Result]", *, null: bool) -> None:
         warn(f"the name of {one_line(str(path))} has a line break: with --paths -0 no reader takes it for two")
 
 
-def _save(results: "list[Result]", queries: "list[Expression]", target: Path) -> None:
+def _picture(gallery: "Gallery", query: "Expression") -> "ImageSource | None":
+    """What the montage shows of a query: the picture that weighs most; None for words alone."""
+    term = query.picture
+    if term is None:
+        return None
+    picture: ImageSource = gallery.image(term.value).path if term.kind == "image" else term.value
+    return picture
+
+
+def _save(results: "list[Result]", pictures: "Sequence[ImageSource | None]", target: Path) -> None:
     from vitseek.search.montage import Panel, montage
 
-    panels = []
-    for result, query in zip(results, queries, strict=True):
-        term = query.picture
-        picture = term.value if term is not None and term.kind in ("file", "picture") else None
-        panels.append(Panel(_title(result.query), picture, result.matches))
+    panels = [
+        Panel(_title(result.query), picture, result.matches) for result, picture in zip(results, pictures, strict=True)
+    ]
     for problem in montage(panels, target):
         warn(problem)
     note(f"saved {target}")
