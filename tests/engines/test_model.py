@@ -1,5 +1,6 @@
 """Loading by name, file and folder, and what a Model gives for pictures."""
 
+import dataclasses
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,12 +11,13 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import vitseek
-from tests.models.random_weights import random_params
+from tests.models.random_weights import FAMILIES, SMALL, random_params
 from vitseek import zoo
+from vitseek.engines.build import build_engine
 from vitseek.engines.model import Model
 from vitseek.errors import ConfigError, OfflineError, ShapeError, UnknownModelError, UnreadableImageError, WeightsError
-from vitseek.models.config import ViTConfig
-from vitseek.models.vit import classify, forward_features
+from vitseek.models.config import ViTConfig, parameter_shapes
+from vitseek.models.vit import classify, features, forward_features
 from vitseek.preprocess.image import ImagePreprocessing, preprocess
 
 CONFIG = ViTConfig(embed_dim=21, depth=2, num_heads=3, patch_size=7, img_size=(35, 35), num_classes=3)
@@ -65,6 +67,73 @@ def test_a_space_tells_models_policies_and_poolings_apart(folder: Path, model: M
     assert len({model.space(), *(other.space() for other in others)}) == 4
     assert model.space().dim == 42
     assert others[1].space().preprocessing == PREPROCESSING.with_policy("short-side").key()
+
+
+@pytest.mark.parametrize(
+    ("family", "rule"), [("clip", "embedding"), ("siglip", "embedding"), ("ijepa", "patch-mean"), ("vit", "cls")]
+)
+def test_a_file_that_does_not_say_how_it_is_pooled_gets_what_it_has(
+    family: str, rule: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES[family])
+    own = random_params(config, rng, np.float32)
+    save_file(own, tmp_path / "model.safetensors")
+    description = {"format": "vitseek", "version": 1, "name": family, "config": config.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    model = vitseek.load(tmp_path)
+    pixels = rng.standard_normal((2, 3, 35, 49), dtype=np.float32)
+    tokens = forward_features(own, config, pixels)
+    assert model.pooling == rule
+    np.testing.assert_allclose(model.embed_pixels(pixels), features(own, config, tokens, rule), atol=1e-5)
+    np.testing.assert_allclose(model.pool(model.tokens(pixels)), model.embed_pixels(pixels), atol=1e-5)
+
+
+def test_pictures_at_native_resolution_keep_their_proportions_and_their_order(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES["siglip2-naflex"])
+    native = ImagePreprocessing(resize="max-patches", max_patches=23, patch_size_px=7, interpolation="bilinear")
+    own = random_params(config, rng, np.float32)
+    save_file(own, tmp_path / "model.safetensors")
+    description = {
+        "format": "vitseek", "version": 1, "name": "native", "config": config.to_dict(),
+        "preprocessing": native.to_dict(), "pooling": "embedding",
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    model = vitseek.load(tmp_path)
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        for height, width in ((61, 97), (97, 61), (7, 89), (61, 97), (53, 53))
+    ]
+    together = model.embed(pictures, batch_size=3)
+    shapes = set()
+    for picture, found in zip(pictures, together, strict=True):
+        pixels = preprocess(picture, native)
+        shapes.add(pixels.shape)
+        tokens = forward_features(own, config, pixels[None])
+        np.testing.assert_allclose(found, features(own, config, tokens, "embedding")[0], atol=1e-5)
+    assert shapes == {(3, 28, 35), (3, 35, 28), (3, 7, 91), (3, 28, 28)}
+
+
+def test_a_pooling_that_the_model_cannot_follow_is_refused_before_a_download(private_home: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no class token.*or 'embedding' for its attention pool"):
+        vitseek.load("siglip2-base", pooling="cls", offline=True)
+
+
+def test_only_a_learned_grid_of_positions_can_be_resized_otherwise(tmp_path: Path, rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES["dinov3"])
+    save_file(random_params(config, rng, np.float32), tmp_path / "model.safetensors")
+    description = {"format": "vitseek", "version": 1, "name": "turned", "config": config.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(description))
+    with pytest.raises(ConfigError, match="resizes learned positions, and pos_embed is 'rope'"):
+        vitseek.load(tmp_path, pos_resize="bicubic-offset")
+
+
+def test_weights_of_zero_give_zeros_and_no_warning(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES["pool beside class token"])
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
+    engine = build_engine(zeros, config, "embedding", threads=2)
+    np.testing.assert_array_equal(engine.embed_pixels(np.ones((3, 3, 35, 49), np.float32)), np.zeros((3, 13)))
 
 
 def test_dinov2_of_a_new_size_is_used_at_224_px_though_trained_at_518(tmp_path: Path, rng: np.random.Generator) -> None:
