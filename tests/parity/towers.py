@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import inspect
 import math
 import tempfile
 from collections.abc import Callable
@@ -54,7 +55,8 @@ EMBEDDING = 29
 class Tower:
     """An image tower: how transformers makes one, and what vitseek must take it for.
 
-    ``precise`` says whether transformers keeps to float64 in a float64 model.
+    ``native`` says that transformers takes patches instead of pixels, ``precise`` whether it keeps to float64 in a
+    float64 model. ``pooling`` is what vitseek must choose; "embedding" is compared with transformers' own.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Tower:
     config: ViTConfig
     sizes: tuple[Size, ...] = SIZES
     pooling: str = "cls"
+    native: bool = False
     precise: bool = True
 
 
@@ -134,11 +137,11 @@ TOWERS = {
         ),
         Tower(
             name="SigLIP 2 NaFlex", build=functools.partial(_siglip2, both=True), config=NAFLEX, sizes=NATIVE_SIZES,
-            pooling="embedding", precise=False,
+            pooling="embedding", native=True, precise=False,
         ),
         Tower(
             name="SigLIP 2 NaFlex image tower", build=functools.partial(_siglip2, both=False), config=NAFLEX,
-            sizes=NATIVE_SIZES, pooling="embedding", precise=False,
+            sizes=NATIVE_SIZES, pooling="embedding", native=True, precise=False,
         ),
         Tower(name="DINOv3", build=_dinov3, config=DINOV3, precise=False),
         Tower(
@@ -214,29 +217,26 @@ class Reference:
         return list(holder.layer if hasattr(holder, "layer") else holder.layers)
 
     def _run(self, pixels: Array) -> torch.Tensor | None:
-        tensor = torch.from_numpy(pixels)
-        if "SigLIP 2" in self.tower.name:
-            output = self.model.get_image_features(**native(pixels, self.config.patch_size)) if self._both() else (
-                self.model(**native(pixels, self.config.patch_size))
-            )  # fmt: skip
-            return output.pooler_output
-        if self._both():
-            return self.model.get_image_features(tensor, interpolate_pos_encoding=True).pooler_output
-        if "DINOv3" in self.tower.name:
-            return self.model(tensor).pooler_output
-        if "MAE" in self.tower.name:
-            patches = (pixels.shape[2] // self.config.patch_size) * (pixels.shape[3] // self.config.patch_size)
-            noise = torch.arange(patches, dtype=torch.float32).repeat(pixels.shape[0], 1)  # patches keep their order
-            self.backbone(tensor, noise=noise, interpolate_pos_encoding=True)
-            return None
-        output = self.model(tensor, interpolate_pos_encoding=True)
-        return output.image_embeds if "image_embeds" in output else output.pooler_output
-
-    def _both(self) -> bool:
-        return hasattr(self.model, "text_model")
+        """Run the tower and return its image embedding, if it has one."""
+        patch = self.config.patch_size
+        inputs: dict[str, Any] = {"pixel_values": torch.from_numpy(pixels)}
+        call = self.model.get_image_features if hasattr(self.model, "text_model") else self.model
+        if hasattr(self.model, "vit"):  # pre-training models run a decoder behind the tower
+            call = self.backbone
+        takes = inspect.signature(getattr(call, "forward", call)).parameters
+        if self.tower.native:
+            inputs = native(pixels, patch)
+        if "interpolate_pos_encoding" in takes:
+            inputs["interpolate_pos_encoding"] = True
+        if "noise" in takes:  # MAE shuffles the patches by it: so they keep their order
+            patches = (pixels.shape[2] // patch) * (pixels.shape[3] // patch)
+            inputs["noise"] = torch.arange(patches, dtype=torch.float32).repeat(pixels.shape[0], 1)
+        output = call(**inputs)
+        pooled: torch.Tensor | None = output.get("image_embeds", output.get("pooler_output"))
+        return pooled
 
 
-FINAL_NORMS = ("post_layernorm", "layernorm", "norm")
+FINAL_NORMS = ("post_layernorm", "layernorm", "norm", "rms_norm")
 
 
 def native(pixels: Array, patch: int) -> dict[str, torch.Tensor]:
@@ -297,11 +297,11 @@ class PreciseAngles(torch.nn.Module):
 
 def same_positions(made: Reference, size: Size) -> Reference:
     """The reference with positions of one precision on both sides, in float64."""
-    if "DINOv3" in made.tower.name:
+    if made.config.pos_embed == "rope":
         twin = load(made.tower, seed=sum(map(ord, made.tower.name)))
         twin.model.rope_embeddings = PreciseAngles(twin.model.config)
         return twin
-    if "SigLIP 2" in made.tower.name:
+    if made.tower.native:
         params = {**made.params, "pos_embed": made.positions(size)}
         return dataclasses.replace(made, params=params, config=dataclasses.replace(made.config, img_size=size))
     return made
