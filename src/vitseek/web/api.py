@@ -121,8 +121,8 @@ class SearchAnswer(Schema):
     """The images that fit the query best, best first."""
 
     query: Query
-    model: str
-    space: str = Field(description="The space that was searched; the first of two.")
+    spaces: list[str] = Field(description="The space that was searched, by name, or the two.")
+    model: str = Field(description="The model of the first of them.")
     notes: list[str] = Field(description="What a person should know about how the query was understood.")
     gallery_images: int
     embed_s: float | None = Field(description="Time to compute the features of the upload, in seconds.")
@@ -218,8 +218,8 @@ def _search(site: Site, fields: SearchFields, upload: UploadedFile | None) -> Se
     )
     return SearchAnswer(
         query=query,
-        model=next((space.model for space in site.status().spaces if space.name == found.space), found.space),
-        space=found.space,
+        model=next((space.model for space in site.status().spaces if space.name == found.spaces[0]), ""),
+        spaces=list(found.spaces),
         notes=list(found.notes),
         gallery_images=site.status().images,
         embed_s=held.embed_s if held else None,

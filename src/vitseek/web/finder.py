@@ -3,8 +3,10 @@
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
+from vitseek.gallery.searching import SearchKeywords
+from vitseek.search.fusion import Fusion
 from vitseek.search.query import Expression
 from vitseek.search.results import Match
 from vitseek.web.asking import Asked
@@ -29,10 +31,8 @@ class Found:
     search_s: float
     notes: tuple[str, ...] = ()
     slider: Slider | None = None
-    space: str = ""
-    """The space that was searched, by name."""
-    fused: bool = False
-    """Whether a second one was searched too."""
+    spaces: tuple[str, ...] = ()
+    """The space that was searched, by name, or the two."""
 
     @property
     def image(self) -> Card | None:
@@ -42,6 +42,10 @@ class Found:
     @property
     def held(self) -> HeldQuery | None:
         return self.asked.picture.held if self.asked.picture else None
+
+    @property
+    def fused(self) -> bool:
+        return len(self.spaces) > 1
 
     @property
     def time(self) -> str:
@@ -71,20 +75,21 @@ def find(site: Site, asked: Asked, *, exclude_query: bool) -> Found:
     slider = slider_of(site, params, asked.expression)
     work = expression.has_words or any(term.kind == "address" for term in expression.active)
     notes: list[str] = []
+    options: SearchKeywords = {
+        **_spaces(params, slider),
+        "k": params.k,
+        "where": params.where or None,
+        "exclude_query": exclude_query,
+        "addresses": "public" if site.options.allow_addresses else "none",
+        "files": False,
+        "report": notes.append,
+    }
+    searched = site.gallery.spaces_of(expression, **options)
     with site.embedding.enter() if work else nullcontext():
         start = time.perf_counter()
-        matches = site.gallery.search(
-            expression,
-            k=params.k,
-            where=params.where or None,
-            exclude_query=exclude_query,
-            addresses="public" if site.options.allow_addresses else "none",
-            files=False,
-            report=notes.append,
-            **_spaces(params, slider),
-        )
+        matches = site.gallery.search(expression, **options)
         search_s = time.perf_counter() - start
-    fused = bool(_spaces(params, slider).get("also"))
+    fused = len(searched) > 1
     top = matches[0].score if matches and (fused or asked.has_words or len(asked.parts) > 1) else 1.0
     return Found(
         asked=asked,
@@ -92,17 +97,19 @@ def find(site: Site, asked: Asked, *, exclude_query: bool) -> Found:
         search_s=search_s,
         notes=tuple(notes),
         slider=slider,
-        fused=fused,
-        space=site.gallery.space_of(expression, space=params.space or None).name,
+        spaces=tuple(space.name for space in searched),
     )
 
 
-def _spaces(params: SearchParams, slider: Slider | None) -> dict[str, Any]:
+def _spaces(params: SearchParams, slider: Slider | None) -> SearchKeywords:
     """The gallery's arguments: the spaces that the address names, or those of the slider if it was moved."""
-    wanted: dict[str, Any] = {"fusion": params.fusion} if params.fusion else {}
+    wanted = SearchKeywords()
+    if params.fusion:
+        wanted["fusion"] = cast("Fusion", params.fusion)
     if slider is not None and params.balance is not None and not slider.words_only:
         pair = slider.pair
-        return {"space": pair.looks.id, "also": pair.means.id, "balance": slider.value, **wanted}
+        wanted["space"], wanted["also"], wanted["balance"] = pair.looks.id, pair.means.id, slider.value
+        return wanted
     if params.space:
         wanted["space"] = params.space
     if params.also:
