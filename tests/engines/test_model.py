@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import vitseek
+from tests.engines.two_towers import loaded_towers, model_of
 from tests.models.random_weights import FAMILIES, SMALL, random_params
 from vitseek import zoo
 from vitseek.engines.build import build_engine
@@ -245,3 +246,36 @@ def test_policy_and_pixels_are_checked(folder: Path, model: Model) -> None:
         model.embed_pixels(np.zeros((3, 35, 35), np.float32))
     with pytest.raises(ConfigError, match="batch_size must be at least 1"):
         model.embed([], batch_size=0)
+
+
+@pytest.fixture
+def folded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by one name whenever an image tower is folded."""
+    names: list[str] = []
+
+    def counting(params: object, config: ViTConfig, *others: object) -> object:
+        names.append(f"{config.embed_dim} wide")
+        return build_engine(params, config, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vitseek.engines.model.build_engine", counting)
+    return names
+
+
+def test_the_image_tower_beside_a_text_tower_is_folded_once_at_the_first_picture(
+    folded: list[str], tmp_path: Path
+) -> None:
+    model = model_of(loaded_towers("clip", tmp_path))
+    model.embed_texts("a red dress")
+    assert (model.embed_dim, folded) == (model.space().dim, [])
+    pixels = np.zeros((1, 3, 16, 16), np.float32)
+    with ThreadPoolExecutor(4) as callers:
+        found = list(callers.map(model.embed_pixels, [pixels] * 8))
+    assert folded == ["22 wide"]
+    assert all(np.array_equal(one, found[0]) for one in found)
+
+
+def test_an_image_tower_alone_is_folded_when_it_is_loaded(folded: list[str], folder: Path) -> None:
+    model = vitseek.load(folder)
+    assert folded == ["21 wide"]
+    model.embed_pixels(np.zeros((1, 3, 35, 35), np.float32))
+    assert folded == ["21 wide"]

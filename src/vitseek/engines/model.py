@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -16,14 +18,14 @@ from PIL import Image
 
 from vitseek import zoo
 from vitseek.engines.base import SpaceKey
-from vitseek.engines.build import build_engine
+from vitseek.engines.build import ImageEngine, build_engine
 from vitseek.engines.text import TextSide, no_text_tower, other_pooling
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, ShapeError, UnknownModelError
 from vitseek.models.architectures import ModelConfig
 from vitseek.models.config import PosResize, ViTConfig
 from vitseek.models.text import TextConfig
-from vitseek.models.tokens import Tokens, check_pooling, usual_pooling
+from vitseek.models.tokens import Tokens, check_pooling, pooled_dim, usual_pooling
 from vitseek.preprocess.image import ImagePreprocessing, ImageSource, preprocess
 from vitseek.weights.hub import held, obtain
 from vitseek.weights.loader import LoadedWeights, load_weights
@@ -49,6 +51,8 @@ class Model:
         What :func:`load` takes to get this model again: a name of the zoo, or the path of the weights.
     pooling
         How :meth:`embed` turns tokens into one vector; see :func:`vitseek.models.tokens.pool`.
+    embed_dim
+        Length of a feature vector.
     labels
         Names of the classes that :meth:`classify` scores, where they are known.
     notes
@@ -79,7 +83,14 @@ class Model:
         self.labels = labels
         self.notes = list(notes)
         self.engine = engine
-        self._engine = build_engine(loaded.params, loaded.config, pooling, threads)
+        self.embed_dim = pooled_dim(loaded.config, pooling)  # which checks that the model can pool so
+        self._build: Callable[[], ImageEngine] | None = partial(
+            build_engine, loaded.params, loaded.config, pooling, threads
+        )
+        self._built: ImageEngine | None = None
+        self._building = threading.Lock()
+        if loaded.text is None:
+            _ = self._engine  # nothing else to wait for
         self._text = TextSide(loaded.text, model=name, threads=threads) if loaded.text is not None else None
         self._logit_scale = loaded.text.logit_scale if loaded.text is not None else None
         self.logit_bias = loaded.text.logit_bias if loaded.text is not None else None
@@ -93,9 +104,13 @@ class Model:
         return f"<vitseek model {self.name}: {self.embed_dim}-d, pooling {self.pooling}, {self.engine}>"
 
     @property
-    def embed_dim(self) -> int:
-        """Length of a feature vector."""
-        return self._engine.embed_dim
+    def _engine(self) -> ImageEngine:
+        """What computes; beside a text tower made at the first picture: words alone never read the image tower."""
+        with self._building:
+            if self._built is None:
+                assert self._build is not None
+                self._built, self._build = self._build(), None  # the parameters as loaded are let go
+            return self._built
 
     def space(self) -> SpaceKey:
         """Return what makes this model's vectors comparable with others."""
