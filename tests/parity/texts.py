@@ -72,6 +72,12 @@ def _chinese_clip() -> torch.nn.Module:
     return transformers.ChineseCLIPModel(config)
 
 
+def _metaclip2() -> torch.nn.Module:
+    text = {**TEXT, "vocab_size": 103, "max_position_embeddings": 17, "bos_token_id": 0, "eos_token_id": 2}
+    config = transformers.MetaClip2Config(text_config=text, vision_config=VISION, projection_dim=29)
+    return transformers.MetaClip2Model(config)
+
+
 CLIP = TextConfig(
     **SHAPE, vocab_size=103, context_length=17, mlp_layer="quick-gelu", pooling="largest", embedding_dim=29,
     bos_token_id=101, eos_token_id=102, pad_token_id=102,
@@ -105,6 +111,11 @@ FAMILIES = {
             mask=False,
         ),
         TextFamily(name="Chinese-CLIP", build=_chinese_clip, config=CHINESE_CLIP),
+        TextFamily(
+            name="MetaCLIP 2",
+            build=_metaclip2,
+            config=dataclasses.replace(CLIP, pooling="eos", bos_token_id=0, eos_token_id=2, pad_token_id=1),
+        ),
     )
 }
 
@@ -205,7 +216,7 @@ def random_texts(config: TextConfig, *, seed: int = 20260, texts: int = 7) -> tu
     mask = np.zeros_like(ids)
     front = [] if config.bos_token_id is None else [config.bos_token_id]
     for row, length in enumerate([config.context_length, len(front) + 1, *rng.integers(4, 12, size=texts - 2)]):
-        words = rng.integers(2, 98, size=length - len(front) - 1)
+        words = rng.integers(3, 98, size=length - len(front) - 1)
         ids[row, :length] = [*front, *words, config.eos_token_id]
         mask[row, :length] = 1
     return ids, mask

@@ -35,6 +35,7 @@ class Pair:
     name: str
     ours: Encode
     theirs: Encode
+    ties: tuple[str, ...] = ()  # texts with two equally probable cuts, between which the last bit of a score decides
 
     def different(self, texts: Sequence[str]) -> list[str]:
         """The texts with other numbers."""
@@ -78,8 +79,17 @@ def siglip_strict(folder: Path) -> Pair:
     return siglip(folder, strict=True)
 
 
+def metaclip2(folder: Path) -> Pair:
+    pieces, character_map = read_sentencepiece(train_sentencepiece(folder))
+    (folder / "spiece.model").unlink()
+    config = tokenizer_files.xlm_file(folder / "tokenizer.json", pieces=pieces, character_map=character_map)
+    pair = _pair("MetaCLIP 2 (XLM-V)", folder, config, transformers.XLMRobertaTokenizer, model_max_length=77)
+    # The scores of a file are read a bit differently by Rust, as vitseek does, and by Python, as transformers does.
+    return dataclasses.replace(pair, ties=("a" + "\u0301" * 200,))
+
+
 PAIRS: tuple[Callable[[Path], Pair], ...] = (
-    clip, siglip, siglip_strict, siglip2, chinese_clip, chinese_clip_vocabulary,
+    clip, siglip, siglip_strict, siglip2, chinese_clip, chinese_clip_vocabulary, metaclip2,
 )  # fmt: skip
 
 

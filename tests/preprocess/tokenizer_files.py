@@ -181,6 +181,35 @@ def bert_vocabulary() -> list[str]:
     return list(dict.fromkeys([*tokens, *varied_texts.CHINESE[:40], *"красное", *"صورة"]))
 
 
+def xlm_file(
+    path: Path, *, pieces: Sequence[tuple[str, float]] | None = None, character_map: bytes = b""
+) -> TextConfig:
+    """Write a sentencepiece tokenizer as XLM-V's, which MetaCLIP 2 uses; return the config of a tower that fits it."""
+    pieces = pieces if pieces is not None else _own_pieces()
+    vocabulary = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces[3:], ("<mask>", 0.0)]
+    special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": len(vocabulary) - 1}
+    mapped = [{"type": "Precompiled", "precompiled_charsmap": base64.b64encode(character_map).decode()}]
+    steps = [*(mapped if character_map else []), {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]
+    _write(
+        path,
+        added=[_added(number, token, strip_left=token == "<mask>") for token, number in special.items()],
+        normalizer={"type": "Sequence", "normalizers": steps},
+        pre_tokenizer={
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "WhitespaceSplit"},
+                {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True},
+            ],
+        },
+        post_processor=_template("<s> $A </s>", {"<s>": 0, "</s>": 2}),
+        model={"type": "Unigram", "unk_id": 3, "vocab": [list(piece) for piece in vocabulary], "byte_fallback": False},
+    )
+    return TextConfig(
+        **TOWER, vocab_size=len(vocabulary), context_length=77, embedding_dim=17, bos_token_id=0, eos_token_id=2,
+        pad_token_id=1,
+    )  # fmt: skip
+
+
 def _own_pieces() -> list[tuple[str, float]]:
     pieces: list[tuple[str, float]] = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
     words = dict.fromkeys(word.lower() for word in WORDS if word.isalpha())
@@ -198,9 +227,11 @@ def _merges(words: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: (len("".join(pair)), pair))
 
 
-def _added(number: int, content: str, *, normalized: bool = False, strip: bool = False) -> dict[str, Any]:
+def _added(
+    number: int, content: str, *, normalized: bool = False, strip: bool = False, strip_left: bool = False
+) -> dict[str, Any]:
     return {
-        "id": number, "content": content, "single_word": False, "lstrip": strip, "rstrip": strip,
+        "id": number, "content": content, "single_word": False, "lstrip": strip or strip_left, "rstrip": strip,
         "normalized": normalized, "special": True,
     }  # fmt: skip
 

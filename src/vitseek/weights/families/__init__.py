@@ -2,7 +2,19 @@
 
 from collections.abc import Mapping
 
-from vitseek.weights.families import chinese_clip, clip, dinov2, dinov3, mae, open_clip, siglip, swin, timm, vit
+from vitseek.weights.families import (
+    chinese_clip,
+    clip,
+    dinov2,
+    dinov3,
+    mae,
+    metaclip2,
+    open_clip,
+    siglip,
+    swin,
+    timm,
+    vit,
+)
 from vitseek.weights.family import Family
 from vitseek.weights.naming import Naming
 
@@ -15,6 +27,7 @@ FAMILIES: tuple[Family, ...] = (
     clip.FAMILY,
     open_clip.FAMILY,
     chinese_clip.FAMILY,
+    metaclip2.FAMILY,
     siglip.FAMILY,
     dinov3.FAMILY,
     swin.FAMILY,
