@@ -2,8 +2,8 @@
 
 Cosines of different kinds live on different scales. In a joint space of pictures and words the two lie apart (Liang et
 al., Mind the Gap, NeurIPS 2022): cosines between pictures vary widely, those between words and pictures little, and
-added up as they are, the picture decides. Two models differ as much. So every score is measured against the gallery first: its distance from the average picture, in standard
-deviations of that score over the gallery (a standard score).
+added up as they are, the picture decides. Two models differ as much. So every score is measured against the gallery
+first: its distance from the average picture, in standard deviations of that score over the gallery (a standard score).
 
 Within a space that is a weighted sum of the terms' vectors, each divided by its spread; the average shifts all pictures
 alike and drops out. A combined query is one vector again, and :func:`vitseek.search.exact.top_k` finds its matches.
@@ -27,6 +27,7 @@ CALIBRATION_ROWS = 10_000  # the spread of a normal score is known to 0.7 % from
 MIN_SPREAD = 1e-6  # below it the gallery is one picture, as far as float32 can tell
 RANK_OFFSET = 60  # Source: Cormack, Clarke, Buettcher, Reciprocal Rank Fusion, SIGIR 2009
 CANCELLED = 1e-6
+COPY_BELOW = 1 / 8  # share of wanted rows; as in vitseek.search.exact
 ROUNDING = 1e-5  # of a float32 dot product of unit vectors, generously
 
 
@@ -124,42 +125,58 @@ def fuse(
     """
     if fusion not in get_args(Fusion):
         raise UsageError(f"two spaces are joined by {' or '.join(get_args(Fusion))}, not {fusion!r}")
-    ids = np.unique(np.concatenate([side.ids for side in sides]))
-    if among is not None:
-        ids = np.intersect1d(ids, among)
-    total = np.zeros(len(ids))
+    ids = _all_ids(sides, among)
     weights = sum(side.weight for side in sides)
-    for side in sides:
+    measured = [spread(side.matrix, side.vector) for side in sides] if fusion == "scores" else []
+    total = np.zeros(len(ids))
+    for number, side in enumerate(sides):
         rows, places = _matched(side.ids, ids)
-        with np.errstate(invalid="ignore", over="ignore"):
-            scores = np.vecdot(side.matrix, np.asarray(side.vector, np.float32))[rows].astype(np.float64)
+        scores = _scores(side, rows, len(ids))
         usable = np.isfinite(scores)
-        shares = _standard(scores[usable], side) if fusion == "scores" else _reciprocal_ranks(scores[usable])
-        total[places[usable]] += side.weight / weights * shares
-    best = _best(total, k, slack=_slack(sides) if fusion == "scores" else 0.0)
+        if not usable.all():
+            scores, places = scores[usable], places[usable]
+        shares = _reciprocal_ranks(scores) if fusion == "ranks" else _standard(scores, measured[number])
+        total[places] += side.weight / weights * shares
+    # Twice the rounding of float32 in every score: how far below the k-th place it may have put a true member.
+    parts = zip(sides, measured, strict=False)  # ranks have no measure, and no slack
+    slack = sum(2 * ROUNDING * side.weight / weights / found.deviation for side, found in parts)
+    best = _best(total, k, slack)
     if fusion == "scores":
-        total[best] = _exactly(sides, ids[best])
+        total[best] = _exactly(sides, measured, ids[best])
     order = best[np.lexsort((ids[best], -total[best]))][:k]
     return ids[order], total[order]
 
 
-def _standard(scores: NDArray[np.float64], side: Side) -> NDArray[np.float64]:
-    mean, deviation = spread(side.matrix, side.vector)
-    standard: NDArray[np.float64] = (scores - mean) / deviation
+def _all_ids(sides: Sequence[Side], among: Ids | None) -> Ids:
+    """Every image that some space has a vector of."""
+    ids = sides[0].ids
+    if not all(np.array_equal(ids, side.ids) for side in sides):
+        ids = np.unique(np.concatenate([side.ids for side in sides]))
+    return ids if among is None else np.intersect1d(ids, among, assume_unique=True)
+
+
+def _scores(side: Side, rows: Ids, wanted: int) -> NDArray[np.float64]:
+    """The cosines of the rows, in float32; copying rows costs more than scoring those that nobody asked for."""
+    with np.errstate(invalid="ignore", over="ignore"):  # rows with NaN or infinity have no score
+        few = wanted < COPY_BELOW * len(side.matrix)
+        scores = np.vecdot(side.matrix[rows] if few else side.matrix, np.asarray(side.vector, np.float32))
+    wide: NDArray[np.float64] = (scores if few or len(rows) == len(scores) else scores[rows]).astype(np.float64)
+    return wide
+
+
+def _standard(scores: NDArray[np.float64], measured: Spread) -> NDArray[np.float64]:
+    standard: NDArray[np.float64] = (scores - measured.mean) / measured.deviation
     return standard
 
 
 def _reciprocal_ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    ascending = np.sort(scores)
-    ranks = len(scores) - np.searchsorted(ascending, scores, side="right") + 1
+    order = np.argsort(-scores)
+    ordered = scores[order]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)])
+    ranks = np.empty(len(scores))
+    ranks[order] = np.repeat(first + 1, np.diff(np.append(first, len(ordered))))  # equal scores share the first's
     reciprocal: NDArray[np.float64] = (RANK_OFFSET + 1) / (RANK_OFFSET + ranks)
     return reciprocal
-
-
-def _slack(sides: Sequence[Side]) -> float:
-    """How far below the k-th place float32 may have put a true member."""
-    weights = sum(side.weight for side in sides)
-    return sum(2 * ROUNDING * side.weight / weights / spread(side.matrix, side.vector).deviation for side in sides)
 
 
 def _best(total: NDArray[np.float64], k: int, slack: float) -> Ids:
@@ -170,21 +187,24 @@ def _best(total: NDArray[np.float64], k: int, slack: float) -> Ids:
     return found
 
 
-def _exactly(sides: Sequence[Side], ids: Ids) -> NDArray[np.float64]:
+def _exactly(sides: Sequence[Side], measured: Sequence[Spread], ids: Ids) -> NDArray[np.float64]:
     """The same scores in float64: copies of a picture tie, whatever else is in the gallery."""
     total = np.zeros(len(ids))
     weights = sum(side.weight for side in sides)
-    for side in sides:
+    for side, found in zip(sides, measured, strict=True):
         rows, places = _matched(side.ids, ids)
         values = np.asarray(side.matrix[rows], np.float64)
         scores = np.vecdot(values, np.asarray(side.vector, np.float64))
         usable = np.isfinite(scores)
-        total[places[usable]] += side.weight / weights * _standard(scores[usable], side)
+        total[places[usable]] += side.weight / weights * _standard(scores[usable], found)
     return total
 
 
 def _matched(held: Ids, wanted: Ids) -> tuple[Ids, Ids]:
     """(rows, places): ``held[rows] == wanted[places]``; both ascending."""
+    if len(held) == len(wanted) and np.array_equal(held, wanted):
+        everything = np.arange(len(held))
+        return everything, everything
     if not len(held):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     rows = np.minimum(np.searchsorted(held, wanted), len(held) - 1)
