@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 SHARED = HERE.parents[1] / "shared"
 BENCHMARKS = {
     "forward": "the NumPy engine against PyTorch",
+    "families": "every family against PyTorch",
     "indexing": "what indexing adds to the forward pass",
     "memory": "peak memory against the size of the gallery",
     "kill": "what kill -9 during indexing loses",
@@ -35,12 +36,19 @@ def why_not(name: str) -> str:
         return "not in this version"
     if name == "retrieval" and not (SHARED / "data").is_dir():
         return f"needs the photos in {SHARED}"
+    if name == "families" and (missing := missing_references()):
+        return f"needs {' and '.join(missing)}"
     return ""
+
+
+def missing_references() -> list[str]:
+    """What of the libraries that vitseek is compared with is not installed."""
+    return [module for module in ("torch", "transformers") if find_spec(module) is None]
 
 
 def remark(name: str) -> str:
     """What is missing for the whole of a benchmark."""
-    missing = [module for module in ("torch", "transformers") if find_spec(module) is None]
+    missing = missing_references()
     return f"without {' and '.join(missing)}: vitseek alone" if name == "forward" and missing else ""
 
 
