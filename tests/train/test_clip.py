@@ -111,6 +111,7 @@ def test_recall_counts_any_caption_of_an_image_both_ways() -> None:
     # images 0 and 1 find a caption of theirs first; image 2's only caption looks like image 5; nine have none
     assert scores["image_to_text_recall@1"] == pytest.approx(2 / 12)
     assert scores["image_to_text_recall@10"] == pytest.approx(3 / 12)
+    assert scores["mean_recall"] == pytest.approx(np.mean([v for k, v in scores.items() if k != "mean_recall"]))
 
 
 def test_a_run_keeps_its_tokenizer_and_resumes_with_it(tmp_path: Path) -> None:

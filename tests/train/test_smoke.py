@@ -71,7 +71,8 @@ def test_a_smoke_run_of_clip_finds_pictures_by_words(tmp_path: Path) -> None:
     for shape, (colour, _) in KINDS.items():
         found = _vitseek("search", f"there is a {colour} {shape}", "-k", "5", "--gallery", str(photos), "--json")
         assert found.returncode == 0, found.stderr
-        right += sum(Path(match["path"]).parent.name == shape for match in json.loads(found.stdout)["matches"])
+        [result] = json.loads(found.stdout)["results"]
+        right += sum(Path(match["path"]).parent.name == shape for match in result["matches"])
     assert right > 20  # of 30; 5 by chance
 
 

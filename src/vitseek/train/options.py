@@ -298,7 +298,7 @@ class ClipOptions(ModelOptions):
     views: int = option(8, "Crops of every image whose features a locked tower computes, once.", smoke=2)
     min_scale: float = option(0.5, "Smallest part of the image's area that a random crop keeps.")
     weight_decay: float = option(0.2, "AdamW's decay; norms, biases, tokens and positions have none.")
-    epochs: int = option(30, "Passes over the training images.", smoke=12)
+    epochs: int = option(30, "Passes over the training images.", smoke=16)
     lr: float = option(5e-4, "Highest learning rate, after warm-up.", smoke=2e-3)
 
     @property
