@@ -68,6 +68,8 @@ class FakeReader(FakeModel):
     embed_dim: int = 211  # a random projection keeps angles only in many dimensions
     pooling: str = "embedding"
     has_text: bool = True
+    logit_scale: float | None = 100.0
+    logit_bias: float | None = None
     texts: list[str] = field(default_factory=list)
 
     def embed_texts(self, texts: Sequence[str], *, report: Any = None) -> np.ndarray:
@@ -81,3 +83,25 @@ class FakeReader(FakeModel):
         pixels = np.broadcast_to(np.mean(colours, axis=0)[:, None], (3, side * side)).reshape(-1)
         vector = pixels @ self._weights
         return vector / max(1e-9, float(np.linalg.norm(vector)))
+
+
+@dataclass
+class FakeJudge(FakeModel):
+    """A model with a head of three classes, by the brightest channel; its features are not what the head sees.
+
+    ``judged`` counts the images that were classified.
+    """
+
+    name: str = "fake-judge"
+    num_classes: int = 3
+    head_pooling: str | None = None
+    labels: list[str] = field(default_factory=lambda: ["red", "green", "blue"])
+    judged: int = 0
+
+    def preprocess(self, source: Any, *, report: Any = None) -> np.ndarray:
+        return preprocess(source, self.preprocessing)
+
+    def classify(self, pixels: np.ndarray) -> np.ndarray:
+        with self._mutex:
+            self.judged += len(pixels)
+        return (5 * pixels.mean(axis=(2, 3))).astype(np.float32)
