@@ -8,7 +8,7 @@ import tracemalloc
 
 import httpcore
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.download.picture_server import picture, serve
@@ -61,6 +61,7 @@ def test_addresses_of_the_internet_pass(address):
     assert not_public(address) is None
 
 
+@settings(deadline=None)
 @given(st.ip_addresses(v=4))
 def test_an_ipv4_address_is_judged_alike_in_every_wrapping(address):
     number = int(address)

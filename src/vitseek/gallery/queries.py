@@ -23,6 +23,7 @@ from vitseek.gallery.matrix import unit_rows
 from vitseek.gallery.records import ImageId
 from vitseek.gallery.spaces import EmbeddingModel, ReadingModel, Space
 from vitseek.gallery.stores.catalog import Catalog
+from vitseek.preprocess.decode import source_name
 from vitseek.preprocess.image import ImageSource
 from vitseek.search.query import Expression, Term, parse
 
@@ -67,7 +68,12 @@ def expression(query: Any) -> Expression:
         return Expression((Term(1.0, "vector", query),))
     if isinstance(query, os.PathLike):  # never parsed: the way to name any file
         return Expression((Term(1.0, "file", os.fspath(query)),))
-    return Expression((Term(1.0, "picture", query),))
+    if isinstance(query, (bytes, Image.Image)) or hasattr(query, "read"):
+        return Expression((Term(1.0, "picture", query),))
+    raise UsageError(
+        f"{type(query).__name__} is no query: give words, a path, the bytes of a picture, a stream, a Pillow image, an "
+        "image id, a feature vector, or a list of these"
+    )
 
 
 def fetch_addresses(query: Expression, allowed: Addresses, *, offline: bool = False) -> Expression:
@@ -151,7 +157,7 @@ def _without_model(term: Term, catalog: Catalog, space: Space) -> tuple[NDArray[
         case "vector":
             return _of_array(np.asarray(_of_space(term.value, space)), space), ()
         case "file":
-            _check_file(term.value)
+            _check_file(term)
         case "text":
             return None, ()
         case "address" | "upload":
@@ -163,14 +169,16 @@ def _without_model(term: Term, catalog: Catalog, space: Space) -> tuple[NDArray[
     return catalog.vector_of_hash(space, digest) if ids else None, ids
 
 
-def _check_file(path: str) -> None:
+def _check_file(term: Term) -> None:
     """Say of a file that is missing what else could have been meant; whatever else is wrong, decoding says."""
+    path = os.fspath(term.value)
     if os.path.lexists(path):
         return
-    signs = " Write + and - with a space on both sides." if "+" in path or " -" in path else ""
-    raise UnreadableImageError(
-        path, f"there is no such file; check the path.{signs} To search for these words, put them in quotes"
-    )
+    reason = "there is no such file; check the path"
+    if term.bare:
+        signs = " Write + and - with a space on both sides." if "+" in path or " -" in path else ""
+        reason += f".{signs} To search for these words, put them in quotes"
+    raise UnreadableImageError(source_name(path), reason)
 
 
 def _of_id(image_id: int, catalog: Catalog, space: Space) -> tuple[NDArray[np.float32], tuple[int, ...]]:

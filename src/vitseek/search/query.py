@@ -50,7 +50,8 @@ class Term:
     name
         What messages call a picture or a vector.
     bare
-        Words that were typed without quotes: they may be a mistyped file name.
+        Words that were typed without quotes, which may be a mistyped file name; or the name of a missing file, which
+        may have been meant as words.
     """
 
     weight: float
@@ -311,7 +312,7 @@ class _Parser:
             if self.is_file is None:
                 raise self.no_files(start)
             self.step_to(start + len(text))
-            return Term(weight, "file", _expanded(text))
+            return Term(weight, "file", _expanded(text), bare=True)
         self.check_bare(start, text)
         self.step_to(start + len(text))
         return Term(weight, "text", " ".join(text.split()), bare=True)
