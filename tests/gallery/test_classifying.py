@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +15,7 @@ from tests.gallery.fake_model import FakeJudge, FakeModel, FakeReader
 from vitseek.errors import GalleryLockedError, TextUnsupportedError, UsageError
 from vitseek.gallery import by_words, predicting
 from vitseek.gallery.gallery import Gallery
+from vitseek.heads.zero_shot import unit
 
 Said = dict[int, list[tuple[str, str]]]
 
@@ -64,8 +66,10 @@ def test_a_sigmoid_model_gives_several_labels_or_none(photos: Path) -> None:
     model = FakeReader(name="fake-sigmoid", logit_scale=50.0, logit_bias=-20.0)
     with Gallery(photos, model=model) as gallery:
         gallery.index()
-        red = gallery.classify_zero_shot("red", templates="{}", threshold=1e-6)  # a single label is fine
-        assert red.labels[0].images == red.labelled
+        cosines = gallery.vectors()[1] @ unit(model.embed_texts(["red"]))[0]
+        middle = float(np.median(1 / (1 + np.exp(20 - 50 * cosines)))) * 0.999
+        red = gallery.classify_zero_shot("red", templates="{}", threshold=middle)  # a single label is fine
+        assert red.labelled == 4
         several = gallery.classify_zero_shot(["red", "blue", "green"], templates="{}", threshold=0.0)
         assert sum(label.images for label in several.labels) == 21
         none = gallery.classify_zero_shot(["red", "blue"], templates="{}", threshold=0.999)
