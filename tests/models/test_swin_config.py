@@ -27,6 +27,7 @@ def test_a_config_survives_json() -> None:
         ({"embed_dim": 0}, "embed_dim must be a whole number of at least 1"),
         ({"window_size": 1}, "window_size must be a whole number of at least 2"),
         ({"depths": (2, 0)}, "depths must be a whole number of at least 1, not 0"),
+        ({"depths": (2, 10**9)}, "asks for 1000000002 blocks, more than 1000"),
         ({"depths": (2, 3, 5)}, "depths has 3 stages and num_heads 2"),
         ({"depths": (), "num_heads": ()}, "lists 0 stages, wanted 1 to 8"),
         ({"num_heads": (3, 7)}, "stage 1 is 30 wide, which 7 heads cannot split"),

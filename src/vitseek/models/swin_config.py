@@ -11,6 +11,7 @@ from vitseek.errors import ConfigError
 
 MERGED = 4  # tokens that patch merging puts into one, of twice their width
 MAX_STAGES = 8
+MAX_BLOCKS = 1000  # of all stages; the largest published has 24. More is a damaged description, and takes all memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ class SwinConfig:
                 _check_count(name, value, least=1)
         if not 1 <= len(self.depths) <= MAX_STAGES:
             raise ConfigError(f"depths lists {len(self.depths)} stages, wanted 1 to {MAX_STAGES}")
+        if self.depth > MAX_BLOCKS:
+            raise ConfigError(f"depths asks for {self.depth} blocks, more than {MAX_BLOCKS}")
         if len(self.depths) != len(self.num_heads):
             raise ConfigError(
                 f"depths has {len(self.depths)} stages and num_heads {len(self.num_heads)}: one number for each stage"
