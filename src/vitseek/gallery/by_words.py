@@ -28,6 +28,7 @@ from vitseek.search import where as filters
 SOURCE = "zero-shot"
 SHOWN_REMARKS = 3
 NUMBERS_AT_ONCE = 4_000_000  # probabilities held at a time, 16 MB
+IMAGES_AT_ONCE = 8192
 
 
 class ZeroShotKeywords(TypedDict, total=False):
@@ -116,7 +117,7 @@ class ByWords:
             dry_run=dry_run,
         )
         with writing:
-            step = max(1, NUMBERS_AT_ONCE // len(rows))
+            step = max(1, min(IMAGES_AT_ONCE, NUMBERS_AT_ONCE // len(rows)))
             for start in range(0, len(numbers), step):
                 part = numbers[start : start + step]
                 values = probabilities(matrix.rows[part], rows, model)
