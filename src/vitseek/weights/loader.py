@@ -146,6 +146,9 @@ def _left_out(renamed: Renamed) -> list[str]:
     ]
 
 
+_UNFIT = (ConfigError, TypeError, ValueError, ArithmeticError)  # a description may hold anything
+
+
 def _settle_config(
     shapes: dict[str, tuple[int, ...]], renamed: Renamed, sidecar: Sidecar, file: Path
 ) -> tuple[ModelConfig, str, list[str]]:
@@ -156,7 +159,7 @@ def _settle_config(
     infer = FAMILY_OF[renamed.naming.name].infer
     try:
         config, notes = infer(shapes, renamed.naming, where=str(file), known=known)
-    except ConfigError as error:
+    except _UNFIT as error:
         raise WeightsError(f"{file}: no config fits it, going by {source}: {error}") from error
     if sidecar.file:
         return config, source, list(sidecar.notes)
@@ -173,7 +176,7 @@ def _settle_text(
     source = str(sidecar.file) if sidecar.file else "the shapes themselves"
     try:
         config, notes = infer_text(shapes, renamed.naming, where=str(file), known=sidecar.text_known)
-    except ConfigError as error:
+    except _UNFIT as error:
         raise WeightsError(f"{file}: no config fits its text tower, going by {source}: {error}") from error
     return config, [] if sidecar.file else notes
 
