@@ -32,7 +32,10 @@ EXAMPLES = {
     ),
     "mae": ("--data photos --image-size 96 --epochs 200", "--smoke --out /tmp/mae"),
     "dino": ("--data photos --image-size 96 --epochs 100", "--data photos --out runs/dino --resume"),
-    "clip": ("--data captions.csv --images photos --start vitseek-tiny", "--smoke --out /tmp/clip"),
+    "clip": (
+        "--data captions.csv --images photos --start vitseek-tiny --image-lr-scale 0 --image-size 192",
+        "--smoke --out /tmp/clip",
+    ),
 }
 
 app = typer.Typer(

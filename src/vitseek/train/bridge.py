@@ -76,19 +76,22 @@ def from_runtime(config: ViTConfig, **fields: Any) -> VitConfig:
     """
     if config.num_classes and config.head_input != "cls" and fields.get("num_classes", 1):
         raise UsageError("this model's head looks at the patches, too; only heads on the class token can be trained")
-    known = VitConfig(
-        image_size=min(config.img_size),
-        patch_size=config.patch_size,
-        embed_dim=config.embed_dim,
-        depth=config.depth,
-        num_heads=config.num_heads,
-        mlp_ratio=config.mlp_dim / config.embed_dim,
-        num_classes=config.num_classes,
-        num_registers=config.num_registers,
-        distilled=config.distilled,
-        init_values=1.0 if config.layer_scale else None,
-        layer_norm_eps=config.norm_eps,
-    )
+    try:
+        known = VitConfig(
+            image_size=min(config.img_size),
+            patch_size=config.patch_size,
+            embed_dim=config.embed_dim,
+            depth=config.depth,
+            num_heads=config.num_heads,
+            mlp_ratio=config.mlp_dim / config.embed_dim,
+            num_classes=config.num_classes,
+            num_registers=config.num_registers,
+            distilled=config.distilled,
+            init_values=1.0 if config.layer_scale else None,
+            layer_norm_eps=config.norm_eps,
+        )
+    except ValueError as error:
+        raise UsageError(f"this model has what recipes cannot train: {error}") from error
     own = to_runtime(known).to_dict()
     if other := [
         f"{name} {value!r} (here {own[name]!r})"
