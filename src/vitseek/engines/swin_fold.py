@@ -111,15 +111,16 @@ def _behind_norm(
     params: Params, name: str, norm: str, scale_after: Array | None = None, *, dtype: DTypeLike
 ) -> tuple[Array, Array]:
     """Return a linear layer with the affine part of the norm before it, as one (in, out) weight and one bias."""
-    weight, own_bias = params[f"{name}.weight"].astype(np.float64), params.get(f"{name}.bias")
-    bias = weight @ params[f"{norm}.bias"].astype(np.float64)
+    weight, own_bias = params[f"{name}.weight"], params.get(f"{name}.bias")
+    bias = weight.astype(np.float64) @ params[f"{norm}.bias"].astype(np.float64)
     if own_bias is not None:
         bias += own_bias
-    folded = weight * params[f"{norm}.weight"].astype(np.float64)
+    folded = _transposed(weight, dtype)  # (in, out)
+    folded *= params[f"{norm}.weight"].astype(dtype)[:, None]
     if scale_after is not None:
-        folded *= scale_after[:, None]
+        folded *= scale_after.astype(dtype)
         bias *= scale_after
-    return _transposed(folded, dtype), bias.astype(dtype)
+    return folded, bias.astype(dtype)
 
 
 def _transposed(weight: Array, dtype: DTypeLike) -> Array:
