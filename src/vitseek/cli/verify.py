@@ -66,9 +66,12 @@ def verify(
     preprocess: Annotated[
         str | None, typer.Option(metavar="POLICY", help="official, center-crop or short-side.")
     ] = None,
-    pooling: Annotated[str | None, typer.Option(metavar="RULE", help="cls, patch-mean, cls+patch-mean or gem.")] = None,
+    pooling: Annotated[
+        str | None, typer.Option(metavar="RULE", help="cls, patch-mean, cls+patch-mean, gem or embedding.")
+    ] = None,
     pos_resize: Annotated[
-        str | None, typer.Option(metavar="RULE", help="bicubic, bicubic-offset or bicubic-antialias.")
+        str | None,
+        typer.Option(metavar="RULE", help="bicubic, bicubic-offset, bicubic-antialias or bilinear-antialias."),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0.0, metavar="NUMBER", help="Largest absolute difference that passes.")
