@@ -57,6 +57,24 @@ def server(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
+@pytest.fixture(scope="session")
+def captioned(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Path:
+    """Other drawn pictures in two spaces: the default one knows pictures only, tiny-clip words too."""
+    folder = tmp_path_factory.mktemp("browser-words") / "captioned"
+    draw_gallery(folder, seed=77, per_kind=PER_KIND)
+    with Gallery(folder) as gallery:
+        gallery.index(model="vitseek-tiny", labels_from_folders=True)
+        gallery.index(model=tiny_clip)
+        gallery.classify_zero_shot(["a cat", "a snowman", "a city", "a flower", "a forest"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reading_server(captioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with serving(captioned, tmp_path_factory.mktemp("browser-words-home")) as running:
+        yield running
+
+
 class Faults(list[str]):
     """What the page complained about in the browser's console."""
 
@@ -64,6 +82,16 @@ class Faults(list[str]):
 @pytest.fixture
 def open_page(chromium, server):
     """Open the start page in a fresh context; a script error or a refused resource fails the test at its end."""
+    yield from opening(chromium, server)
+
+
+@pytest.fixture
+def open_reading(chromium, reading_server):
+    """The same for the gallery that reads words."""
+    yield from opening(chromium, reading_server)
+
+
+def opening(chromium, server):
     contexts, faults = [], Faults()
 
     def open_it(address: str = "", *, width: int = 1280, height: int = 860, expect: tuple[object, ...] = (), **options):
