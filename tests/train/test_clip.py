@@ -183,6 +183,27 @@ def test_a_locked_tower_sees_each_crop_once_and_epochs_choose_among_them(
     assert sum(passes) == 3 * pictures
 
 
+def test_a_pair_as_start_gives_its_image_tower_and_says_so(tmp_path: Path, tiny_clip: Path) -> None:
+    from vitseek.train.bridge import load_start
+    from vitseek.train.run import build
+    from vitseek.train.task import Silence
+    from vitseek.train.team import Team
+
+    notes: list[str] = []
+
+    class Told(Silence):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    options = locked(tmp_path, start=str(tiny_clip), image_size=48, views=1)
+    task = build("clip", options, Team.join(options), Told())
+    assert any("its text tower is left behind, and a new one learned" in note for note in notes)
+    known = load_start(str(tiny_clip)).params
+    assert task.card.config["embedding_dim"] == options.projection
+    for name, value in task.module.image.state_dict().items():
+        assert np.array_equal(value.numpy(), known[name]), name
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

@@ -109,13 +109,14 @@ def from_runtime(config: ViTConfig, **fields: Any) -> VitConfig:
 
 @dataclasses.dataclass
 class Start:
-    """Pretrained weights under canonical names, and what is known about them."""
+    """Pretrained weights under canonical names, and what is known about them; of a pair, the image tower alone."""
 
     name: str
     params: Mapping[str, Any]
     config: ViTConfig
     preprocessing: ImagePreprocessing
     labels: tuple[str, ...]
+    reads_text: bool = False
 
     def module(
         self, *, image_size: int | None = None, num_classes: int | None = None, drop_path: float = 0.0
@@ -179,7 +180,7 @@ def load_start(name: str) -> Start:
     size = min(loaded.config.img_size)
     fallback = ImagePreprocessing(size_px=size, resize_px=round(size / 0.875), mean=HALF, std=HALF)
     preprocessing = ImagePreprocessing.from_dict(described) if described else fallback
-    return Start(name, loaded.params, loaded.config, preprocessing, tuple(loaded.labels or ()))
+    return Start(name, loaded.params, loaded.config, preprocessing, tuple(loaded.labels or ()), loaded.text is not None)
 
 
 def _from_run(path: Path) -> Start:
@@ -192,7 +193,8 @@ def _from_run(path: Path) -> Start:
     params = {name.removeprefix(card.prefix): v for name, v in found.model.items() if name.startswith(card.prefix)}
     preprocessing = ImagePreprocessing.from_dict(card.preprocessing)
     arrays = {name: np.asarray(value.numpy()) for name, value in params.items()}
-    return Start(str(path), arrays, ViTConfig.from_dict(card.config), preprocessing, card.labels)
+    config = ViTConfig.from_dict(card.config)
+    return Start(str(path), arrays, config, preprocessing, card.labels, card.text is not None)
 
 
 def _tensor(array: Any) -> Tensor:

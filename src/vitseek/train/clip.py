@@ -120,6 +120,8 @@ def build(options: ClipOptions, team: Team, reporter: Reporter) -> Task:
     found = read_captions(captions, options.images)
     name = options.start
     start = team.in_turn(lambda: load_start(name)) if name else None
+    if start and start.reads_text and team.leads:
+        reporter.note(f"the image tower starts from {name}; its text tower is left behind, and a new one learned")
     if start:
         preprocessing, patch = start.preprocessing, start.config.patch_size
         if options.image_size != preprocessing.size_px:
