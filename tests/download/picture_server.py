@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import ssl
 import threading
 import time
 import zlib
@@ -30,7 +31,7 @@ BOMB = bomb()
 
 
 @contextmanager
-def serve() -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
     """Its address, and the paths and headers that were asked for."""
     asked: list[tuple[str, dict[str, str]]] = []
     stopping = threading.Event()
@@ -174,10 +175,13 @@ def serve() -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        host = "http://127.0.0.1" if tls is None else "https://localhost"
+        yield f"{host}:{server.server_port}", asked
     finally:
         stopping.set()
         time.sleep(0.06)  # drips see it and end before the socket is gone

@@ -1,7 +1,10 @@
 """A picture from an address: only from where it may come, in time, of bounded size, and only if it is an image."""
 
 import ipaddress
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 import tracemalloc
@@ -263,3 +266,30 @@ def test_a_server_that_drips_is_left_after_the_deadline(server, path):
     with pytest.raises(AddressError, match=r"took more than 0.5 s"):
         fetch_picture(f"{server[0]}/{path}", allow_private=True, deadline_s=0.5)
     assert time.monotonic() - start < 2
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of localhost that nobody has signed, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate of the server, and is not installed")
+    made, key = tmp_path / "localhost.pem", tmp_path / "localhost.key"
+    asked = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(made)]
+    subprocess.run(["openssl", *asked.split(), *names], check=True, capture_output=True)
+    return made, key
+
+
+@on_a_server
+def test_a_certificate_is_checked_against_the_name_and_not_the_address(certificate, monkeypatch):
+    made, key = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    with serve(context) as (server, _):
+        with pytest.raises(AddressError, match="certificate of localhost cannot be trusted"):
+            fetch_picture(f"{server}/cat", allow_private=True)
+        monkeypatch.setenv("SSL_CERT_FILE", str(made))
+        assert fetch_picture(f"{server}/cat", allow_private=True).data == picture()
+        other_name = server.replace("localhost", "127.0.0.1")
+        with pytest.raises(AddressError, match=r"certificate of 127\.0\.0\.1 cannot be trusted"):
+            fetch_picture(f"{other_name}/cat", allow_private=True)
