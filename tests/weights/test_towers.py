@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vitseek
 from tests.weights import towers
 from tests.weights.checkpoints import Arrays, save_safetensors
 from tests.weights.towers import (
+    AIMV2,
     CLIP,
     CLIP_TEXT,
     DINOV3,
     DINOV3_GATED,
+    IJEPA,
     MAE,
     SIGLIP,
     SIGLIP_TEXT,
@@ -24,6 +27,7 @@ from tests.weights.towers import (
 from vitseek.errors import ConfigError, WeightsError, WeightsKeyError
 from vitseek.models.config import ViTConfig
 from vitseek.models.text import TextConfig
+from vitseek.preprocess.image import ImagePreprocessing
 from vitseek.weights.arrays import ArrayFile
 from vitseek.weights.loader import LoadedWeights, load_weights
 
@@ -61,6 +65,11 @@ CASES: dict[str, tuple[ViTConfig, TextConfig | None, Callable[[Arrays], Arrays],
     "open_clip-siglip": (
         OPEN_SIGLIP, replace(SIGLIP_TEXT, mlp_layer="gelu"), towers.open_clip_siglip, "open_clip-siglip"
     ),
+    "ijepa": (IJEPA, None, towers.transformers_ijepa, "transformers-ijepa"),
+    "ijepa with classes": (
+        replace(IJEPA, num_classes=7, head_input="patch-mean"), None, towers.transformers_ijepa, "transformers-ijepa"
+    ),
+    "aimv2": (AIMV2, None, towers.apple_aimv2, "aimv2"),
     "mae": (MAE, None, lambda params: towers.facebook_mae(params, np.random.default_rng(3)), "mae"),
 }  # fmt: skip
 
@@ -325,6 +334,40 @@ def test_a_config_that_cannot_be_followed_is_refused(
         load(tmp_path, towers.transformers_clip(random_towers(CLIP, CLIP_TEXT, rng)), description)
 
 
+# --- what nothing says ---
+
+
+def test_a_siglip_without_a_processor_prepares_pictures_as_siglip_does(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = save_safetensors(
+        tmp_path / "model.safetensors", towers.transformers_siglip(random_towers(SIGLIP, None, rng))
+    )
+    model = vitseek.load(path)
+    wanted = ImagePreprocessing(
+        size_px=35, resize="exact", resize_px=35, mean=(0.5,) * 3, std=(0.5,) * 3, patch_size_px=5
+    )
+    assert model.preprocessing == wanted
+    assert any("as is usual for transformers-siglip names" in note for note in model.notes)
+
+
+def test_a_clip_without_a_processor_has_clips_mean_and_native_siglip_its_patches(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    clip = load(tmp_path / "clip", towers.open_clip(random_towers(CLIP, CLIP_TEXT, rng)))
+    assert clip.usual_pictures is not None
+    assert clip.usual_pictures["mean"][0] == 0.48145466
+    native = load(tmp_path / "native", towers.transformers_siglip(random_towers(SIGLIP, None, rng), native=True))
+    assert native.usual_pictures is not None
+    assert (native.usual_pictures["resize"], native.usual_pictures["max_patches"]) == ("max-patches", 49)
+
+
+def test_a_text_tower_alone_says_what_to_take_instead(tmp_path: Path, rng: np.random.Generator) -> None:
+    arrays = towers.transformers_text(random_towers(CLIP, CLIP_TEXT, rng))
+    with pytest.raises(WeightsKeyError, match=r"holds a text tower alone .* take the checkpoint of the whole model"):
+        load(tmp_path, arrays)
+
+
 # --- two towers in one file ---
 
 
@@ -457,3 +500,27 @@ def test_the_tokenizer_beside_a_foreign_checkpoint_is_found(tmp_path: Path, rng:
     loaded = load(tmp_path, towers.transformers_clip(random_towers(CLIP, CLIP_TEXT, rng)))
     assert loaded.text is not None
     assert loaded.text.tokenizer == tmp_path / "tokenizer.json"
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"vision_config": {}}, "text tower .lit., which vitseek does not read"),
+        ({"is_native": True}, "native resolution .is_native., which vitseek does not run"),
+        ({"hidden_act": "gelu"}, "gates the feed-forward by 'gelu'; vitseek computes 'silu' only"),
+    ],
+)
+def test_what_aimv2_does_otherwise_is_refused(
+    description: dict[str, Any], message: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    params = towers.apple_aimv2(random_towers(AIMV2, None, rng, bias=False))
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, params, {"model_type": "aimv2", **description})
+
+
+def test_a_described_aimv2_is_what_its_config_says(tmp_path: Path, rng: np.random.Generator) -> None:
+    params = towers.apple_aimv2(random_towers(AIMV2, None, rng, bias=False))
+    heads = {"num_attention_heads": AIMV2.num_heads, "patch_size": 5, "image_size": AIMV2.img_size[0]}
+    loaded = load(tmp_path, params, {"model_type": "aimv2", "rms_norm_eps": 1e-3, **heads})
+    assert loaded.config == replace(AIMV2, norm_eps=1e-3)
+    assert loaded.pooling == "patch-mean"

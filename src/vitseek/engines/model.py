@@ -370,6 +370,12 @@ def _preprocessing_of(loaded: LoadedWeights, file: Path) -> tuple[ImagePreproces
     for found, why in ((same_bytes, "the same file"), (same_file, "its name"), (same_shape, "its shape")):
         if found and len({row.preprocessing for row in found}) == 1:
             return found[0].preprocessing, [f"pictures are prepared as for {found[0].name}, going by {why}"]
+    if loaded.usual_pictures is not None:
+        usual = ImagePreprocessing.from_dict(loaded.usual_pictures)
+        return usual, [
+            f"nothing beside {file.name} says how pictures are prepared: as is usual for {loaded.naming} names "
+            f"({usual.size_px} px, {usual.interpolation}, mean {usual.mean[0]:.3f} …)"
+        ]
     size = min(loaded.config.img_size)
     if size == DINOV2_TRAINED_PX and loaded.config.patch_size == DINOV2_PATCH_PX:
         size = DINOV2_USED_PX

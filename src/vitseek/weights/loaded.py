@@ -61,6 +61,8 @@ class LoadedWeights:
         views of the mapped file where its layout allows.
     preprocessing
         As found beside the file, in the fields of ``ImagePreprocessing``; ``None`` if nothing was found.
+    usual_pictures
+        The same as the family has it, for want of anything better; ``None`` if the naming tells no family.
     pooling
         What stands for a picture: as the description beside the file says, else as is usual for such a model.
     naming
@@ -82,4 +84,5 @@ class LoadedWeights:
     name: str | None = None
     labels: list[str] | None = None
     text: LoadedText | None = None
+    usual_pictures: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)

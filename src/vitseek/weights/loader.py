@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from vitseek.weights.fingerprint import sha256_of
 from vitseek.weights.formats import read_arrays
 from vitseek.weights.infer import infer_text
 from vitseek.weights.loaded import LazyArrays, LoadedText, LoadedWeights
+from vitseek.weights.naming import Naming
 from vitseek.weights.rename import Renamed, rename
 from vitseek.weights.sidecar import read_sidecar
 
@@ -105,6 +107,7 @@ def load_weights(
         name=sidecar.name,
         labels=sidecar.labels if sidecar.labels and len(sidecar.labels) == config.num_classes else None,
         text=tower,
+        usual_pictures=_usual_pictures(renamed.naming, config),
         notes=notes,
     )
 
@@ -112,6 +115,16 @@ def load_weights(
 def _blocks(config: ModelConfig) -> int:
     depth = config.depth
     return depth if isinstance(depth, int) else sum(depth)
+
+
+def _usual_pictures(naming: Naming, config: ModelConfig) -> dict[str, Any] | None:
+    """The family's own way with pictures, at the size of this model."""
+    if not naming.pictures or not isinstance(config, ViTConfig):
+        return None
+    size_px, (rows, columns) = min(config.img_size), config.grid
+    native = {"max_patches": rows * columns} if naming.pictures.get("resize") == "max-patches" else {}
+    sizes = {"size_px": size_px, "resize_px": size_px, "patch_size_px": config.patch_size}
+    return {**sizes, **naming.pictures, **native}
 
 
 def _beside(file: Path) -> Path | None:

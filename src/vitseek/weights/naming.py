@@ -50,6 +50,8 @@ class Naming:
         Further fields of the config that shapes cannot tell, as the family has them.
     assumed_text
         The same for the text tower.
+    pictures
+        How the family prepares pictures (``ImagePreprocessing``), for files that do not say it: all but the sizes.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Naming:
     pos_resize: str = "bicubic"
     assumed: Mapping[str, Any] = field(default_factory=dict)
     assumed_text: Mapping[str, Any] = field(default_factory=dict)
+    pictures: Mapping[str, Any] = field(default_factory=dict)
 
     def places(self, pattern: "Pattern", *, head: bool = False) -> list[tuple[str, int]] | None:
         """Translate one foreign name.

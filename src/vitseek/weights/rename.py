@@ -61,6 +61,11 @@ def rename(shapes: Shapes, *, naming: str | None = None, where: str = "the file"
     attempts = [_apply(one, prefix, names) for one in candidates for prefix in one.prefixes]
     best = max(attempts, key=lambda one: (len(shapes) - len(one.extra) - len(one.incomplete), bool(one.naming.told_by)))
     if not any("blocks." in name and not name.startswith("text.") for name in best.sources):
+        if any(name.startswith("text.blocks.") for name in best.sources):
+            raise WeightsKeyError(
+                f"{where} holds a text tower alone ({best.naming.title}). vitseek reads it together with its image "
+                "tower: take the checkpoint of the whole model (CLIPModel, SiglipModel)."
+            )
         known = "; ".join(f"{one.name} ({one.title})" for one in candidates)
         first = ", ".join(list(shapes)[:SHOWN_KEYS]) or "none at all"
         raise WeightsKeyError(

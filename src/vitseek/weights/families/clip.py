@@ -17,6 +17,9 @@ from vitseek.weights.pictures import timm_pretrained, transformers_pictures
 
 NORM_EPS = 1e-5
 BEFORE_CORRECTION = 2  # the eos_token_id of early configs, which transformers takes for "the largest number"
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # openai/CLIP clip.py
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+PICTURES = {"resize": "shortest-edge", "interpolation": "bicubic", "mean": OPENAI_MEAN, "std": OPENAI_STD}
 POSITION_IDS = "position_ids only count the positions"
 
 
@@ -69,6 +72,7 @@ TRANSFORMERS = Naming(
     norm_eps=NORM_EPS,
     assumed={"mlp_layer": "quick-gelu"},
     assumed_text=TEXT,
+    pictures=PICTURES,
 )
 
 # In timm's copies of whole towers the projection is the head; fine-tuned ones have classes there.
@@ -81,6 +85,7 @@ TIMM = Naming(
     norm_eps=NORM_EPS,
     pos_resize="bicubic-antialias",
     assumed={"mlp_layer": "gelu"},
+    pictures={**PICTURES, "crop_rounding": "half-even"},
 )
 
 

@@ -18,6 +18,8 @@ NORM_EPS = 1e-5
 ROPE_THETA = 100.0
 SIZE = (224, 224)  # of the pictures in the published settings; there is no grid that could tell
 ASSUMED = {"pos_embed": "rope", "rope_theta": ROPE_THETA, "img_size": SIZE}
+# preprocessor_config.json of facebook/dinov3-*; mean and std are ImageNet's, as is usual.
+PICTURES = {"resize": "exact", "interpolation": "bilinear"}
 _ATTENTION = "layer.#.attention"
 
 _TABLE: Table = {
@@ -51,6 +53,7 @@ def _naming(name: str, title: str, table: Table) -> Naming:
         ignored={"embeddings.mask_token": vit.MASK},
         norm_eps=NORM_EPS,
         assumed=ASSUMED,
+        pictures=PICTURES,
     )
 
 
@@ -80,6 +83,7 @@ FACEBOOK = Naming(
     },
     norm_eps=NORM_EPS,
     assumed=ASSUMED,
+    pictures=PICTURES,
 )
 # timm: here the biases of query and value are apart, and every kind of feed-forward has words of its own.
 _REPLACED = {"blocks.#.attn.qkv.*", *(name for name in timm.TABLE if ".mlp." in name and name.startswith("blocks."))}
@@ -106,6 +110,7 @@ def _timm_naming(name: str, title: str, table: Table) -> Naming:
         zeros=frozenset({"blocks.#.attn.k_bias"}),
         norm_eps=NORM_EPS,
         assumed=ASSUMED,
+        pictures=PICTURES,
     )
 
 

@@ -7,16 +7,15 @@ from typing import Any
 from vitseek.errors import ConfigError
 from vitseek.weights.description import Document, Sidecar, pair
 from vitseek.weights.families import timm
-from vitseek.weights.families.clip import LAYOUTS, NORM_EPS, TEXT
+from vitseek.weights.families.clip import LAYOUTS, NORM_EPS, OPENAI_MEAN, OPENAI_STD, PICTURES, TEXT
 from vitseek.weights.families.siglip import NORM_EPS as SIGLIP_NORM_EPS
+from vitseek.weights.families.siglip import PICTURES as SIGLIP_PICTURES
 from vitseek.weights.families.siglip import TEXT as SIGLIP_TEXT
 from vitseek.weights.families.siglip import special_tokens
 from vitseek.weights.family import Family, section
 from vitseek.weights.layouts import transposed
 from vitseek.weights.naming import Naming, Table
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)  # open_clip/constants.py
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 HEAD_WIDTH = 64  # CLIPVisionCfg.head_width
 RESIZE_MODES = {"shortest": "shortest-edge", "squash": "exact"}
 POOL_TYPES = {"argmax": "largest", "last": "last", "first": "first"}
@@ -72,6 +71,7 @@ def _naming(name: str, title: str, text: Table) -> Naming:
         pos_resize="bicubic-antialias",
         assumed={"mlp_layer": "gelu"},
         assumed_text={**TEXT, "mlp_layer": "gelu"},
+        pictures={**PICTURES, "crop_rounding": "half-even"},
     )
 
 
@@ -93,6 +93,7 @@ SIGLIP = Naming(
     # timm and OpenCLIP compute the exact GELU, where Google's code and transformers approximate it.
     assumed={"mlp_layer": "gelu"},
     assumed_text={**SIGLIP_TEXT, **special_tokens(0), "mlp_layer": "gelu"},
+    pictures=SIGLIP_PICTURES,
 )
 
 

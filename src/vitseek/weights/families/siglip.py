@@ -19,6 +19,8 @@ from vitseek.weights.pictures import transformers_pictures
 NORM_EPS = 1e-6
 GEMMA_VOCABULARY = 256_000  # SigLIP 2's; SigLIP has 32,000 pieces, or 250,000 for many languages
 NAFLEX_PATCHES = 256
+HALF = (0.5, 0.5, 0.5)
+PICTURES = {"resize": "exact", "interpolation": "bicubic", "mean": HALF, "std": HALF}
 TEXT = {"mlp_layer": "gelu-tanh", "causal": False, "attend_padding": True, "pooling": "last", "norm_eps": NORM_EPS}
 
 
@@ -63,7 +65,12 @@ def _naming(name: str, title: str, **options: Any) -> Naming:
     )
 
 
-TRANSFORMERS = _naming("transformers-siglip", "transformers SigLIP, and SigLIP 2 of fixed resolution", layouts=_LAYOUTS)
+TRANSFORMERS = _naming(
+    "transformers-siglip",
+    "transformers SigLIP, and SigLIP 2 of fixed resolution",
+    layouts=_LAYOUTS,
+    pictures=PICTURES,
+)
 
 
 def _is_linear(shapes: Shapes) -> bool:
@@ -75,6 +82,7 @@ NAFLEX = _naming(
     "transformers SigLIP 2 of native resolution",
     layouts={**_LAYOUTS, "patch_embed.proj.weight": patches_to_kernel},
     told_by=_is_linear,
+    pictures={**PICTURES, "resize": "max-patches", "interpolation": "bilinear"},
     pos_resize="bilinear-antialias",
 )
 
