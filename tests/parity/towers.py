@@ -1,13 +1,13 @@
-"""Small random image towers of MAE, CLIP, SigLIP, SigLIP 2 and DINOv3, in transformers and in vitseek.
+"""Small random image towers of MAE, CLIP, SigLIP, DINOv3, I-JEPA and AIMv2, in transformers and in vitseek.
 
 Like tests/parity/families.py: every parameter is random, sizes are distinct and mostly prime, and the weights go
 through a folder on disk, as a downloaded checkpoint does: names, config and all.
 
     python -m tests.parity.towers [--markdown]      (a part of tests.parity.table)
 
-prints the largest absolute differences of the final tokens and of the image embedding. Two references compute in
-float32 even in a float64 model: SigLIP 2 resizes positions so, and DINOv3 computes its rotary angles so. "same
-positions" gives both sides the positions of one of them, and shows that nothing else differs.
+prints the largest absolute differences of the final tokens and of the image embedding. Three references compute in
+float32 even in a float64 model: SigLIP 2 resizes positions so, DINOv3 computes its rotary angles so, and AIMv2 its
+norms. "same positions" gives both sides one precision there, and shows that nothing else differs.
 """
 
 from __future__ import annotations
@@ -106,10 +106,25 @@ def _dinov3(**options: Any) -> torch.nn.Module:
     return transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**SQUARE, num_register_tokens=4, **options))
 
 
+def _ijepa(*, classes: int = 0) -> torch.nn.Module:
+    config = transformers.IJepaConfig(**SQUARE, num_labels=classes or 2)
+    return transformers.IJepaForImageClassification(config) if classes else transformers.IJepaModel(config)
+
+
+def _aimv2() -> torch.nn.Module:
+    """Without its attention pool; transformers takes pictures of the trained size only."""
+    return transformers.Aimv2VisionModel(transformers.Aimv2VisionConfig(**SQUARE, use_head=False))
+
+
 CLIP = ViTConfig(**SHAPE, patch_bias=False, pre_norm=True, norm_eps=1e-5, mlp_layer="quick-gelu", embedding_dim=29)
 SIGLIP = ViTConfig(**SHAPE, class_token=False, mlp_layer="gelu-tanh", attention_pool=True)
 NAFLEX = dataclasses.replace(SIGLIP, pos_resize="bilinear-antialias")
 MAE = ViTConfig(**SHAPE, norm_eps=1e-12)
+IJEPA = ViTConfig(**SHAPE, class_token=False, norm_eps=1e-12)
+AIMV2 = ViTConfig(
+    **SHAPE, class_token=False, norm_layer="rmsnorm", norm_eps=1e-5, patch_norm=True, mlp_layer="swiglu",
+    qkv_bias=False, proj_bias=False, mlp_bias=False,
+)  # fmt: skip
 DINOV3 = ViTConfig(**SHAPE, pos_embed="rope", num_registers=4, layer_scale=True, norm_eps=1e-5)
 
 TOWERS = {
@@ -143,6 +158,12 @@ TOWERS = {
             name="SigLIP 2 NaFlex image tower", build=functools.partial(_siglip2, both=False), config=NAFLEX,
             sizes=NATIVE_SIZES, pooling="embedding", native=True, precise=False,
         ),
+        Tower(name="I-JEPA", build=_ijepa, config=IJEPA, pooling="patch-mean"),
+        Tower(
+            name="I-JEPA with classes", build=functools.partial(_ijepa, classes=11), pooling="patch-mean",
+            config=dataclasses.replace(IJEPA, num_classes=11, head_input="patch-mean"),
+        ),
+        Tower(name="AIMv2", build=_aimv2, config=AIMV2, sizes=((35, 35),), pooling="patch-mean", precise=False),
         Tower(name="DINOv3", build=_dinov3, config=DINOV3, precise=False),
         Tower(
             name="DINOv3, gated", build=functools.partial(_dinov3, use_gated_mlp=True, hidden_act="silu"),
@@ -169,7 +190,7 @@ class Reference:
 
     @property
     def backbone(self) -> Any:
-        for name in ("vision_model", "vit"):
+        for name in ("vision_model", "vit", "ijepa"):
             if hasattr(self.model, name):
                 return getattr(self.model, name)
         return self.model
@@ -295,11 +316,22 @@ class PreciseAngles(torch.nn.Module):
         return table.cos(), table.sin()
 
 
+def precise_rms_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    """AIMv2's norm in the model's own precision; transformers casts to float32."""
+    return norm.weight * x / (x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon).sqrt()
+
+
 def same_positions(made: Reference, size: Size) -> Reference:
-    """The reference with positions of one precision on both sides, in float64."""
+    """The reference with positions (AIMv2: norms) of one precision on both sides, in float64."""
     if made.config.pos_embed == "rope":
         twin = load(made.tower, seed=sum(map(ord, made.tower.name)))
         twin.model.rope_embeddings = PreciseAngles(twin.model.config)
+        return twin
+    if made.config.norm_layer == "rmsnorm":
+        twin = load(made.tower, seed=sum(map(ord, made.tower.name)))
+        for module in twin.model.modules():
+            if type(module).__name__.endswith("RMSNorm"):
+                module.forward = functools.partial(precise_rms_norm, module)
         return twin
     if made.tower.native:
         params = {**made.params, "pos_embed": made.positions(size)}

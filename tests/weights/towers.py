@@ -22,6 +22,11 @@ DINOV3 = ViTConfig(
 )  # fmt: skip
 DINOV3_GATED = dataclasses.replace(DINOV3, mlp_layer="swiglu")
 MAE = ViTConfig(**SHAPE)
+IJEPA = ViTConfig(**SHAPE, class_token=False)
+AIMV2 = ViTConfig(
+    **SHAPE, class_token=False, norm_layer="rmsnorm", norm_eps=1e-5, patch_norm=True, mlp_layer="swiglu",
+    qkv_bias=False, proj_bias=False, mlp_bias=False,
+)  # fmt: skip
 CLIP_TEXT = TextConfig(
     vocab_size=103, context_length=17, width=128, depth=3, num_heads=2, hidden_dim=13, mlp_layer="quick-gelu",
     pooling="largest", embedding_dim=29, bos_token_id=101, eos_token_id=102, pad_token_id=102,
@@ -267,6 +272,49 @@ def timm_dinov3(params: Arrays, *, biases: bool = True) -> Arrays:
         else:
             word = name.replace(".mlp.w3.", ".mlp.fc2.")
             renamed[word.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2")] = array
+    return renamed
+
+
+def apple_aimv2(params: Arrays) -> Arrays:
+    """Apple's AIMv2: positions of the preprocessor, blocks of the trunk, the gate first and the value third."""
+    renamed = {}
+    for name, array in params.items():
+        if name == "pos_embed":
+            renamed["preprocessor.pos_embed"] = array
+        elif name.startswith("patch_embed."):
+            renamed[name.replace("patch_embed.", "preprocessor.patchifier.")] = array
+        elif name == "norm.weight":
+            renamed["trunk.post_trunk_norm.weight"] = array
+        elif ".mlp.w12." in name:
+            for word, part in zip(("fc1", "fc3"), _split(array, 2), strict=True):
+                renamed["trunk." + name.replace("w12", word)] = part
+        else:
+            word = name.replace(".mlp.w3.", ".mlp.fc2.")
+            renamed["trunk." + word.replace(".norm1.", ".norm_1.").replace(".norm2.", ".norm_2.")] = array
+    return renamed
+
+
+def transformers_ijepa(params: Arrays, *, prefix: str = "ijepa.") -> Arrays:
+    """transformers' I-JEPA: its ViT's names without a class token; the classifier has no prefix."""
+    words = (
+        ("patch_embed.proj", "embeddings.patch_embeddings.projection"), ("pos_embed", "embeddings.position_embeddings"),
+        ("blocks.", "encoder.layer."), (".norm1.", ".layernorm_before."), (".norm2.", ".layernorm_after."),
+        (".attn.proj.", ".attention.output.dense."), (".mlp.fc1.", ".intermediate.dense."),
+        (".mlp.fc2.", ".output.dense."),
+    )  # fmt: skip
+    renamed = {}
+    for name, array in params.items():
+        if name.startswith("head."):
+            renamed[name.replace("head.", "classifier.")] = array
+        elif ".attn.qkv." in name:
+            for word, part in zip(("query", "key", "value"), _split(array), strict=True):
+                place = name.replace("blocks.", "encoder.layer.").replace(".attn.qkv.", f".attention.attention.{word}.")
+                renamed[prefix + place] = part
+        else:
+            place = name.replace("norm.", "layernorm.") if name.startswith("norm.") else name
+            for ours, theirs in words:
+                place = place.replace(ours, theirs)
+            renamed[prefix + place] = array
     return renamed
 
 

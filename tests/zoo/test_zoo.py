@@ -28,6 +28,7 @@ PROMISED = [
     *("siglip2-base-naflex", "siglip2-so400m-naflex"),
     *(f"dinov3-{size}" for size in ("small", "small-plus", "base", "large", "huge-plus")),
     *("mae-base", "mae-large", "mae-huge"),
+    *("ijepa-huge", "ijepa-huge-22k", "ijepa-huge-448", "ijepa-giant-22k"),
     *("swin-tiny", "swin-small"),
     *(f"swin-{size}{kind}" for size in ("base", "large") for kind in ("", "-384", "-22k")),
 ]

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 from vitseek.weights.families import (
+    aimv2,
     chinese_clip,
     clip,
     dinov2,
     dinov3,
+    ijepa,
     mae,
     metaclip2,
     open_clip,
@@ -31,6 +33,8 @@ FAMILIES: tuple[Family, ...] = (
     siglip.FAMILY,
     dinov3.FAMILY,
     swin.FAMILY,
+    ijepa.FAMILY,
+    aimv2.FAMILY,
 )
 
 NAMINGS: Mapping[str, Naming] = {naming.name: naming for family in FAMILIES for naming in family.namings}
