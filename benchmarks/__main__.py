@@ -18,6 +18,7 @@ SHARED = HERE.parents[1] / "shared"
 BENCHMARKS = {
     "forward": "the NumPy engine against PyTorch",
     "families": "every family against PyTorch",
+    "texts": "the text towers against PyTorch",
     "indexing": "what indexing adds to the forward pass",
     "memory": "peak memory against the size of the gallery",
     "kill": "what kill -9 during indexing loses",

@@ -22,6 +22,17 @@ def test_a_thousand_texts_get_the_same_numbers(build, tmp_path: Path) -> None:
     assert set(pair.different(texts)) <= set(pair.ties)
 
 
+@pytest.mark.filterwarnings("ignore:This sequence already has")
+def test_the_page_says_what_is_printed(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "text.md").read_text("utf-8")
+    texts = varied_texts(1000)
+    for number, build in enumerate(tokenizers.PAIRS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        pair = build(folder)
+        assert f"| {pair.name} | {1000 - len(pair.different(texts))} of 1000 |" in page
+
+
 def test_the_comparison_sees_a_difference(tmp_path: Path) -> None:
     siglip = tokenizers.siglip(tmp_path)
     assert siglip.ours("A red dress!") == siglip.theirs("a RED dress")
