@@ -5,6 +5,7 @@ It is written beside and renamed, so that a reader maps the old one or the new o
 generation is compared with the index before every search. Whatever is wrong with it, it is made again.
 """
 
+import contextlib
 import json
 import os
 import threading
@@ -18,8 +19,11 @@ from numpy.typing import NDArray
 
 from vitseek.gallery.lock import writer
 from vitseek.gallery.place import Layout
+from vitseek.gallery.prefixes import FROM_ROWS, read_prefix, write_prefix
 from vitseek.gallery.spaces import Space
 from vitseek.gallery.stores.catalog import Catalog
+from vitseek.search import prefix as bounds
+from vitseek.search.exact import top_k
 
 MAGIC = "vitseek matrix 1"
 HEADER_BYTES = 4096
@@ -39,6 +43,15 @@ class Matrix:
     rows: NDArray[np.float32]
     generation: int
     epoch: int
+    prefix: bounds.Prefix | None = None
+
+    def nearest(
+        self, vectors: NDArray[np.float32], k: int, *, rows: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+        """What :func:`vitseek.search.exact.top_k` finds, with the same arguments; by bounds where there are some."""
+        if self.prefix is None:
+            return top_k(self.rows, vectors, k, rows=rows)
+        return bounds.search(self.rows, vectors, k, self.prefix, rows=rows)
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row numbers of those ``ids`` that have a vector here."""
@@ -165,6 +178,20 @@ class MatrixCache:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        self._write_prefix(space, header)
+
+    def _write_prefix(self, space: Space, header: dict[str, Any]) -> None:
+        if header["count"] < FROM_ROWS:
+            self._prefix_file(space).unlink(missing_ok=True)
+            return
+        shape = header["count"], header["dim"]
+        rows = np.memmap(self.file(space), "<f4", "r", HEADER_BYTES, shape).view(np.ndarray)
+        # Without it the search reads everything and finds the same; the next run tries again.
+        with contextlib.suppress(OSError):
+            write_prefix(self._prefix_file(space), rows, rows_crc=header["rows_crc"])
+
+    def _prefix_file(self, space: Space) -> Path:
+        return self.file(space).with_suffix(".prefix")
 
     def _write_quietly(self, space: Space) -> bool:
         if self._catalog.database.read_only:
@@ -189,7 +216,10 @@ class MatrixCache:
         else:
             rows = np.memmap(file, "<f4", "r", HEADER_BYTES, (count, dim)).view(np.ndarray)
         self._check_rows(rows, header)
-        return Matrix(ids, rows, header["generation"], header["epoch"])
+        short = None
+        if count >= FROM_ROWS:
+            short = read_prefix(self._prefix_file(space), rows, rows_crc=header["rows_crc"])
+        return Matrix(ids, rows, header["generation"], header["epoch"], short)
 
     def _header(self, file: Path, space: Space) -> dict[str, Any]:
         with file.open("rb") as stream:
@@ -232,6 +262,7 @@ class MatrixCache:
         with self._mutex:
             self._held.pop(space.id, None)
         self.file(space).unlink(missing_ok=True)
+        self._prefix_file(space).unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Let go of the mapped files."""

@@ -15,7 +15,6 @@ from vitseek.gallery.queries import Addresses, Report, Resolved, fetch_addresses
 from vitseek.gallery.spaces import Space
 from vitseek.gallery.stores.catalog import Catalog
 from vitseek.search import where as filters
-from vitseek.search.exact import top_k
 from vitseek.search.fusion import Fusion, Side, combine, fuse
 from vitseek.search.query import Expression, remarks
 from vitseek.search.results import Match
@@ -168,7 +167,7 @@ class Searcher:
         rows = None if among is None else matrix.rows_of(among)
         spare = max(len(one.own_ids) for one in resolved) if options.exclude_query else 0
         vectors = np.stack([combine(one.vectors, one.weights, matrix.rows) for one in resolved])
-        scores, found = top_k(matrix.rows, vectors, int(options.k) + spare, rows=rows)
+        scores, found = matrix.nearest(vectors, int(options.k) + spare, rows=rows)
         answers = []
         for one, row_scores, row_numbers in zip(resolved, scores, found, strict=True):
             hits = list(zip(matrix.ids[row_numbers].tolist(), row_scores.tolist(), strict=True))
