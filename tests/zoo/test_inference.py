@@ -13,7 +13,7 @@ from vitseek.zoo import ZOO, ZooRow
 # Facts of a training or a trainer that neither shapes nor names show.
 OPENAI = {"mlp_layer": "quick-gelu", "pos_resize": "bicubic"}
 UNTOLD: dict[str, dict[str, Any]] = {
-    **{name: OPENAI for name in ("clip-vit-b32", "clip-vit-b16", "clip-vit-l14-336")},
+    **dict.fromkeys(("clip-vit-b32", "clip-vit-b16", "clip-vit-l14-336"), OPENAI),
     **{name: {"pos_resize": "bicubic"} for name in ("mae-base", "mae-large", "mae-huge")},
 }
 FAMILIES = ("CLIP", "SigLIP", "SigLIP 2", "DINOv3", "MAE")
