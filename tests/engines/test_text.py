@@ -12,7 +12,7 @@ import pytest
 
 import vitseek
 from tests.engines.two_towers import TWO_TOWERS, loaded_towers, model_of
-from vitseek.errors import ConfigError, EmptyTextError, TextUnsupportedError, TokenizerError
+from vitseek.errors import ConfigError, EmptyTextError, TextUnsupportedError, TokenizerError, WeightsError
 from vitseek.models.text import encode
 from vitseek.preprocess.text import Tokenizer
 
@@ -126,6 +126,15 @@ def test_a_failed_first_text_does_not_spoil_the_second(tiny: Path) -> None:
         model.embed_texts("a dog")
     place.write_bytes(content)
     assert model.embed_texts("a dog").shape == (1, model.embed_dim)
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0, "zeros alone"), (np.nan, "something that is not a number")])
+def test_weights_of_zero_or_of_nothing_are_no_embedding(value: float, said: str, tmp_path: Path) -> None:
+    loaded = loaded_towers("clip", tmp_path)
+    empty = {name: np.full_like(array, value) for name, array in loaded.text.params.items()}
+    model = model_of(dataclasses.replace(loaded, text=dataclasses.replace(loaded.text, params=empty)))
+    with pytest.raises(WeightsError, match=f'the text tower of towers makes {said} of "a dog": its weights are empty'):
+        model.embed_texts(["a dog"])
 
 
 def test_the_text_tower_is_read_at_the_first_text_only(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from vitseek import zoo
 from vitseek.engines.text_engine import TextEngine
-from vitseek.errors import TextUnsupportedError, TokenizerError
+from vitseek.errors import TextUnsupportedError, TokenizerError, WeightsError
 from vitseek.models.text import TextConfig
-from vitseek.preprocess.text import WAY_OUT, Tokenizer
+from vitseek.preprocess.text import WAY_OUT, Tokenizer, shown
 from vitseek.weights.loaded import LoadedText
 
 Array = NDArray[np.float32]
@@ -43,10 +43,21 @@ class TextSide:
             If a text has no word.
         TokenizerError
             If the tokenizer is missing, damaged, or another model's.
+        WeightsError
+            If an embedding is zero or not a number, so that it is near nothing.
         """
         tokenizer, engine = self._open()
         ids, mask = tokenizer(texts, report=report, allow_empty=False)
-        return engine.encode(ids, mask).astype(np.float32, copy=False)
+        embeddings = engine.encode(ids, mask).astype(np.float32, copy=False)
+        usable = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
+        if not usable.all():
+            place = int(usable.argmin())
+            came = "zeros alone" if not embeddings[place].any() else "something that is not a number"
+            raise WeightsError(
+                f"the text tower of {self._model} makes {came} of {shown(texts[place])}: its weights are empty or "
+                "damaged. Fetch them again (`vitseek models pull NAME`), or export the model again"
+            )
+        return embeddings
 
     def _open(self) -> tuple[Tokenizer, TextEngine]:
         with self._lock:
