@@ -66,6 +66,14 @@ def test_temperature_and_bias_come_as_the_formula_wants_them(tmp_path: Path) -> 
     assert pictures_only.logit_bias is None
 
 
+@pytest.mark.parametrize("stored", [1000.0, math.nan, math.inf])
+def test_a_temperature_beyond_reason_is_refused(stored: float, tmp_path: Path) -> None:
+    loaded = loaded_towers("clip", tmp_path)
+    model = model_of(dataclasses.replace(loaded, text=dataclasses.replace(loaded.text, logit_scale=stored)))
+    with pytest.raises(WeightsError, match=rf"towers: the temperature of its towers, exp\({stored}\), is no usable"):
+        _ = model.logit_scale
+
+
 def test_the_tiny_model_finds_its_words(tiny: Path) -> None:
     model = vitseek.load(tiny)
     assert model.has_text

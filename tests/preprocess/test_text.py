@@ -176,6 +176,12 @@ def test_a_lone_surrogate_is_a_question_mark(tmp_path: Path) -> None:
     assert rows(clip, "dog \udc80") == rows(clip, "dog ?")
 
 
+def test_a_text_is_shown_in_one_printable_line() -> None:
+    assert module.shown("a\n red \x1b[31m dress") == '"a red ?[31m dress"'
+    assert module.shown("x" * 41) == '"' + "x" * 40 + '…"'
+    assert module.shown("x" * 40) == '"' + "x" * 40 + '"'
+
+
 def test_threads_share_a_tokenizer(tmp_path: Path) -> None:
     for name in ("clip", "siglip"):
         tokenizer = made(name, tmp_path)

@@ -21,7 +21,7 @@ from vitseek.engines.base import SpaceKey
 from vitseek.engines.build import ImageEngine, build_engine
 from vitseek.engines.text import TextSide, no_text_tower, other_pooling
 from vitseek.engines.threads import default_threads
-from vitseek.errors import ConfigError, ShapeError, UnknownModelError
+from vitseek.errors import ConfigError, ShapeError, UnknownModelError, WeightsError
 from vitseek.models.architectures import ModelConfig
 from vitseek.models.config import PosResize, ViTConfig
 from vitseek.models.text import TextConfig
@@ -35,6 +35,7 @@ Array = NDArray[np.float32]
 ENGINES = ("numpy",)
 # DINOv2 ends its training at 518 px and publishes features, and its processor's settings, for 224 (Oquab et al., 2023).
 DINOV2_PATCH_PX, DINOV2_TRAINED_PX, DINOV2_USED_PX = 14, 518, 224
+LARGEST_LOGIT_SCALE = 20.0  # of its logarithm; CLIP stops at log(100) = 4.6
 RESIZE_RATIO = 256 / 224  # the usual margin around the centre crop, where nothing else is known
 
 
@@ -174,7 +175,14 @@ class Model:
 
         ``logit_bias`` is added afterwards where the model has one (SigLIP).
         """
-        return None if self._logit_scale is None else math.exp(self._logit_scale)
+        if self._logit_scale is None:
+            return None
+        if not self._logit_scale < LARGEST_LOGIT_SCALE:
+            raise WeightsError(
+                f"{self.name}: the temperature of its towers, exp({self._logit_scale}), is no usable number: the "
+                "weights are damaged, or keep something else under logit_scale"
+            )
+        return math.exp(self._logit_scale)
 
     def embed_texts(self, texts: Iterable[str] | str, *, report: Callable[[str], None] | None = None) -> Array:
         """Return the embeddings of texts, shape (n, embed_dim), in their order, not normalised.

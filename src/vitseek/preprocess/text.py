@@ -129,7 +129,7 @@ class Tokenizer:
 
 def shown(text: str) -> str:
     """A text in quotes for a message, in one line and not longer than one."""
-    words = " ".join(text.split())
+    words = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split())[: SHOWN + 1])
     return f'"{words[:SHOWN].rstrip()}…"' if len(words) > SHOWN else f'"{words}"'
 
 
