@@ -367,3 +367,18 @@ def test_a_gated_model_says_whose_terms_to_accept_and_where(hub: Hub, status: in
     gated = HubSource(repo=REPO, gated="DINOv3 License")
     with pytest.raises(DownloadError, match=r"accept the DINOv3 License: do so at https://huggingface.co/someone/vit"):
         pull(gated)
+
+
+@server
+def test_weights_and_tokenizer_of_one_repository_are_remembered_apart(hub: Hub) -> None:
+    words = HubSource(repo=REPO, file="tokenizer.json", extra_files=())
+    hub.files[f"{REPO}/tokenizer.json"] = b"{}"
+    weights = obtain(LOOSE, tokenizer=words)
+    hub.requests.clear()
+    assert pull(LOOSE) == weights
+    assert pull(words).read_bytes() == b"{}"
+    assert hub.requests == []
+    pull(words).write_bytes(b"{ }")
+    with pytest.raises(ChecksumError, match=r"tokenizer\.json has sha256"):
+        held(words)
+    assert held(LOOSE) == weights

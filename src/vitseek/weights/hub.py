@@ -144,9 +144,15 @@ def _in_hugging_face_cache(source: HubSource) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def _record_file(source: HubSource) -> Path:
+    """What is known of the weights is in ``source.json``; a tokenizer beside them has a record of its own."""
+    name = Path(source.file)
+    return folder(source) / (RECORD if name.suffix == ".safetensors" else f"{name.stem}.{RECORD}")
+
+
 def _record(source: HubSource) -> Mapping[str, Any]:
     with suppress(OSError, ValueError):
-        document = json.loads((folder(source) / RECORD).read_bytes())
+        document = json.loads(_record_file(source).read_bytes())
         return document if isinstance(document, dict) else {}
     return {}
 
@@ -193,5 +199,5 @@ def _download(source: HubSource, progress: "Progress | None") -> Path:
             "size_bytes": target.stat().st_size,
             "pinned": source.pinned,
         }
-        (target.parent / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="ascii")
+        _record_file(source).write_text(json.dumps(record, indent=2) + "\n", encoding="ascii")
     return target
