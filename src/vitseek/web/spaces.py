@@ -45,6 +45,12 @@ def pair_of(site: Site) -> Pair | None:
     return Pair(other, first) if first.words and not other.words else Pair(first, other)
 
 
+def spaces_of_uploads(site: Site) -> list[int]:
+    """Where the page may search an upload: it is embedded once in each, so that the slider moves at once."""
+    pair = pair_of(site)
+    return [pair.looks.id, pair.means.id] if pair else []
+
+
 def usual(site: Site, expression: Expression) -> SpaceStatus | None:
     """The space that is searched unless something else is asked for: words need one that reads them."""
     spaces = filled(site)

@@ -33,14 +33,13 @@ from vitseek.web.params import K_CHOICES, SearchParams, checked_query, image_id,
 from vitseek.web.pictures import browser_type
 from vitseek.web.problems import Problem, problem_of
 from vitseek.web.site import Site, site_of
-from vitseek.web.spaces import filled
+from vitseek.web.spaces import spaces_of_uploads
 from vitseek.web.uploads import query_of
 
 View = Callable[..., HttpResponseBase]
 Answer = TypeVar("Answer", bound=HttpResponseBase)
 FOREVER_S = 365 * 86_400
 TURNS = 1000
-SPACES_OF_UPLOADS = 2  # an upload is embedded once in each: the page weighs two against each other
 
 
 def answers_problems(view: View) -> View:
@@ -159,7 +158,7 @@ def upload(request: HttpRequest) -> HttpResponse:
         written = params.expression()
         terms = list(written.terms) if written else []
         if file is not None:
-            held = query_of(file, site, [space.id for space in filled(site)[:SPACES_OF_UPLOADS]])
+            held = query_of(file, site, spaces_of_uploads(site))
             joined([*terms, Term(1.0, "upload", "")])  # too many terms are refused before the picture is held
             terms.insert(0, Term(1.0, "upload", site.held.hold(held)))
         elif not terms:
