@@ -39,6 +39,7 @@ from vitseek.weights.loader import LoadedWeights, load_weights
 ROUNDING = 1e-4  # of the largest number: float32 in another order; another method would differ by more
 SIZES = {"small": (384, 6, 1536), "base": (768, 12, 3072)}  # width, heads, feed-forward; 12 blocks
 TOKENS = (6, 12)  # of a text
+REST_S = 0.3  # by then PyTorch's threads have gone to sleep
 ROW_GROUPS = (128, 256, 512, 1024, 2048)
 
 
@@ -247,7 +248,7 @@ def compare(contest: Contest, size: str, *, batches: list[int], threads: int, ro
                 f"{contest.name}: {mine.shape} differs from transformers' {wanted.shape} by {difference:.1e}, for "
                 f"values up to {largest:.1e}: what computes something else is not worth timing"
             )
-        times = take_turns({"vitseek": ours, "torch": theirs}, rounds=rounds)
+        times = take_turns({"vitseek": ours, "torch": theirs}, rounds=rounds, rest_s=REST_S)
         speeds = [batch / statistics.median(times[name].wall_s) for name in ("vitseek", "torch")]
         pairs = zip(times["torch"].wall_s, times["vitseek"].wall_s, strict=True)
         ratio = statistics.median(other / own for other, own in pairs)

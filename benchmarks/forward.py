@@ -45,11 +45,15 @@ class Times:
     processor_s: list[float] = field(default_factory=list)
 
 
-def take_turns(runs: Mapping[str, Run], *, rounds: int) -> dict[str, Times]:
-    """Time every run in every round, after one round to warm up."""
+def take_turns(runs: Mapping[str, Run], *, rounds: int, rest_s: float = 0.0) -> dict[str, Times]:
+    """Time every run in every round, after one round to warm up.
+
+    ``rest_s`` is waited before every run: PyTorch's threads spin for a while after theirs, at the cost of the next.
+    """
     times = {name: Times() for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
+            time.sleep(rest_s)
             start, used = time.perf_counter(), time.process_time()
             run()
             if turn:
