@@ -34,42 +34,42 @@ def vocabulary() -> list[str]:
     return ["[PAD]", *others[:99], *special, *others[99:]]
 
 
-def state(rng: np.random.Generator) -> dict[str, np.ndarray]:
+def state(rng: np.random.Generator, *, width: int = WIDTH, image: int = 22) -> dict[str, np.ndarray]:
     """The names that transformers' ChineseCLIPModel saves."""
     shapes: dict[str, tuple[int, ...]] = {
         "logit_scale": (),
-        "text_projection.weight": (EMBEDDING, WIDTH),
-        "visual_projection.weight": (EMBEDDING, 22),
-        "text_model.embeddings.word_embeddings.weight": (182, WIDTH),
-        "text_model.embeddings.position_embeddings.weight": (POSITIONS, WIDTH),
-        "text_model.embeddings.token_type_embeddings.weight": (2, WIDTH),
-        "vision_model.embeddings.class_embedding": (22,),
-        "vision_model.embeddings.patch_embedding.weight": (22, 3, 8, 8),
-        "vision_model.embeddings.position_embedding.weight": (10, 22),
+        "text_projection.weight": (EMBEDDING, width),
+        "visual_projection.weight": (EMBEDDING, image),
+        "text_model.embeddings.word_embeddings.weight": (182, width),
+        "text_model.embeddings.position_embeddings.weight": (POSITIONS, width),
+        "text_model.embeddings.token_type_embeddings.weight": (2, width),
+        "vision_model.embeddings.class_embedding": (image,),
+        "vision_model.embeddings.patch_embedding.weight": (image, 3, 8, 8),
+        "vision_model.embeddings.position_embedding.weight": (10, image),
     }
 
     def both(name: str, *shape: int) -> None:
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
 
-    both("text_model.embeddings.LayerNorm", WIDTH)
+    both("text_model.embeddings.LayerNorm", width)
     for index in range(2):
         layer = f"text_model.encoder.layer.{index}"
         for part in ("query", "key", "value"):
-            both(f"{layer}.attention.self.{part}", WIDTH, WIDTH)
-        both(f"{layer}.attention.output.dense", WIDTH, WIDTH)
-        both(f"{layer}.attention.output.LayerNorm", WIDTH)
-        both(f"{layer}.intermediate.dense", HIDDEN, WIDTH)
-        both(f"{layer}.output.dense", WIDTH, HIDDEN)
-        both(f"{layer}.output.LayerNorm", WIDTH)
+            both(f"{layer}.attention.self.{part}", width, width)
+        both(f"{layer}.attention.output.dense", width, width)
+        both(f"{layer}.attention.output.LayerNorm", width)
+        both(f"{layer}.intermediate.dense", HIDDEN, width)
+        both(f"{layer}.output.dense", width, HIDDEN)
+        both(f"{layer}.output.LayerNorm", width)
         layer = f"vision_model.encoder.layers.{index}"
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            both(f"{layer}.self_attn.{part}", 22, 22)
-        both(f"{layer}.layer_norm1", 22)
-        both(f"{layer}.layer_norm2", 22)
-        both(f"{layer}.mlp.fc1", 31, 22)
-        both(f"{layer}.mlp.fc2", 22, 31)
-    both("vision_model.pre_layrnorm", 22)
-    both("vision_model.post_layernorm", 22)
+            both(f"{layer}.self_attn.{part}", image, image)
+        both(f"{layer}.layer_norm1", image)
+        both(f"{layer}.layer_norm2", image)
+        both(f"{layer}.mlp.fc1", 31, image)
+        both(f"{layer}.mlp.fc2", image, 31)
+    both("vision_model.pre_layrnorm", image)
+    both("vision_model.post_layernorm", image)
     return {name: np.asarray(rng.standard_normal(shape) * 0.3, dtype=np.float32) for name, shape in shapes.items()}
 
 
@@ -107,6 +107,19 @@ def test_chinese_words_meet_pictures(folder: Path) -> None:
     assert found.shape == (3, EMBEDDING)
     assert model.embed_pixels(np.zeros((1, 3, 24, 24), dtype=np.float32)).shape == (1, EMBEDDING)
     assert said == ['"🦩": every token is unknown to the model, which cannot tell unknown ones apart']
+
+
+def test_without_a_config_names_and_shapes_decide(folder: Path, rng: np.random.Generator) -> None:
+    (folder / "config.json").unlink()
+    save_file(state(rng, width=64, image=64), folder / "model.safetensors")  # 64 dimensions a head, as published
+    loaded = load_weights(folder)
+    assert loaded.naming == "transformers-chinese-clip"
+    assert loaded.text is not None
+    config = loaded.text.config
+    assert (config.width, config.num_heads, config.norm_first, config.pooling) == (64, 1, False, "first")
+    assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (101, 102, 0)
+    assert loaded.text.tokenizer == folder / "vocab.txt"
+    assert vitseek.load(folder).embed_texts("红色连衣裙").shape == (1, EMBEDDING)
 
 
 def test_a_tokenizer_json_goes_before_the_vocabulary(folder: Path) -> None:

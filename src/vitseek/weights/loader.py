@@ -31,7 +31,7 @@ __all__ = ["LoadedText", "LoadedWeights", "load_weights"]
 
 TEXT = "text."
 SCALARS = ("logit_scale", "logit_bias")
-TOKENIZER = "tokenizer.json"
+TOKENIZERS = ("tokenizer.json", "vocab.txt")  # the second is BERT's
 
 
 def load_weights(
@@ -55,7 +55,7 @@ def load_weights(
     naming
         Whose names the file uses (``families.NAMINGS``); by default found out.
     tokenizer
-        The tokenizer of the text tower; by default ``tokenizer.json`` beside the weights.
+        The tokenizer of the text tower; by default ``tokenizer.json`` or ``vocab.txt`` beside the weights.
 
     Raises
     ------
@@ -128,8 +128,7 @@ def _usual_pictures(naming: Naming, config: ModelConfig) -> dict[str, Any] | Non
 
 
 def _beside(file: Path) -> Path | None:
-    found = file.with_name(TOKENIZER)
-    return found if found.is_file() else None
+    return next((found for name in TOKENIZERS if (found := file.with_name(name)).is_file()), None)
 
 
 def _is_text(name: str) -> bool:

@@ -1,7 +1,6 @@
 """Chinese-CLIP: CLIP's image tower beside a Chinese BERT (RoBERTa-wwm), under transformers' names.
 
-The repositories of its authors (OFA-Sys/chinese-clip-*) have ``vocab.txt`` for a tokenizer, and weights as
-``pytorch_model.bin``: convert those once to safetensors. docs/weights.md says how.
+The repositories of its authors (OFA-Sys/chinese-clip-*) have ``vocab.txt`` for a tokenizer.
 """
 
 from pathlib import Path
@@ -16,7 +15,6 @@ from vitseek.weights.pictures import transformers_pictures
 NORM_EPS = 1e-12  # transformers' ChineseCLIPTextConfig
 # bert-base-chinese's vocab.txt, which all five models use; their config.json gives no numbers but the padding's.
 START, END, PADDING = 101, 102, 0  # [CLS], [SEP], [PAD]
-TOKENIZERS = ("tokenizer.json", "vocab.txt")
 TEXT = {
     "mlp_layer": "gelu",
     "causal": False,
@@ -76,7 +74,6 @@ def _read(file: Path, document: Document) -> Sidecar:
         file=file,
         known=clip.vision_fields(file, vision),
         text_known=_text(file, section(file, document, "text_config")),
-        tokenizer=next((file.with_name(name) for name in TOKENIZERS if file.with_name(name).is_file()), None),
         preprocessing=transformers_pictures(file, vision.get("patch_size", 32)),
         notes=[transformers_note(file, document)],
     )
