@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from tests.cli.tiny_model import write_tiny_model
+from vitseek.cli.predicted import written
 from vitseek.gallery.gallery import Gallery
 from vitseek.models.config import ViTConfig, parameter_shapes
 from vitseek.sample import draw_gallery
@@ -350,3 +351,16 @@ def test_a_label_is_not_taken_from_many_images_by_mistake(run_command: Callable,
     assert asked.status == 2
     assert "add --yes" in asked.err
     assert "60 images no longer have 'draft'" in run_command("label", "remove", "draft", "--yes", *common).err
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["dress", "hot-air balloon", "crane (bird)", "carpenter's kit", 'say "hi"', "a*b?", "a\\b", ">=0.5", "été", "or"],
+)
+def test_the_filter_that_is_proposed_finds_exactly_this_label(words: Path, label: str) -> None:
+    with Gallery(words) as gallery:
+        gallery.add_labels([1], label, probabilities=0.75, source="s")
+        gallery.add_labels([2], f"{label}x", probabilities=0.75, source="s")
+        for where in (written("predicted", label), f"{written('predicted', label)}>=0.7", written("label", label)):
+            assert [record.id for record in gallery.images(where)] == [1]
+        assert gallery.count(f"{written('predicted', label)}>0.75") == 0
