@@ -39,7 +39,6 @@ def replace(config: Any, **changes: Any) -> Any:
 OPEN_CLIP = replace(CLIP, mlp_layer="gelu", pos_resize="bicubic-antialias")
 OPEN_CLIP_TEXT = replace(CLIP_TEXT, mlp_layer="gelu")
 OPEN_SIGLIP = replace(SIGLIP, mlp_layer="gelu", pos_resize="bicubic-antialias")
-PICTURES_224 = {"img_size": (225, 225)}  # nothing in a DINOv3 file tells the size of its pictures
 
 # name: config, text, to the foreign names, naming; without any description beside the file
 CASES: dict[str, tuple[ViTConfig, TextConfig | None, Callable[[Arrays], Arrays], str]] = {

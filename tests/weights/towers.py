@@ -17,9 +17,7 @@ CLIP = ViTConfig(
     **SHAPE, patch_bias=False, pre_norm=True, mlp_layer="quick-gelu", norm_eps=1e-5, embedding_dim=29
 )  # fmt: skip
 SIGLIP = ViTConfig(**SHAPE, class_token=False, mlp_layer="gelu-tanh", attention_pool=True)
-DINOV3 = ViTConfig(
-    **{**SHAPE, "img_size": (35, 35)}, pos_embed="rope", num_registers=4, layer_scale=True, norm_eps=1e-5
-)  # fmt: skip
+DINOV3 = ViTConfig(**SHAPE, pos_embed="rope", num_registers=4, layer_scale=True, norm_eps=1e-5)
 DINOV3_GATED = dataclasses.replace(DINOV3, mlp_layer="swiglu")
 MAE = ViTConfig(**SHAPE)
 IJEPA = ViTConfig(**SHAPE, class_token=False)
