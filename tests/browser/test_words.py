@@ -174,6 +174,7 @@ def test_a_mistake_in_a_query_is_shown_and_loses_nothing(open_reading):
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("The query cannot be understood.")
     expect(alert.locator("mark")).to_have_text('"')
+    expect(page.locator("#content .help")).to_be_hidden()  # it would lie over the message
     assert names(page) == before
     assert asked(page) == {"q": "a cat"}
     expect(page.locator("#content .q")).to_have_value('a cat + "at night')

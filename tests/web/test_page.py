@@ -133,7 +133,10 @@ def test_an_address_that_makes_no_sense_is_explained_on_the_page(client, query, 
 def test_a_filter_with_a_mistake_keeps_query_and_text_so_that_it_can_be_mended(client, gallery):
     response = client.get("/", {"image": an_id(gallery, "moss"), "where": "label:"})
     assert response.status_code == 422
-    assert 'value="label:"' in response.content.decode()
+    page = response.content.decode()
+    assert 'value="label:"' in page
+    assert [tag for tag in re.findall(r"<input[^>]*aria-invalid[^>]*>", page) if 'name="where"' not in tag] == []
+    assert page.count('aria-invalid="true"') == 1
     assert len(tiles(response)) == 10
 
 

@@ -59,17 +59,26 @@ class Problem(Exception):
     """A request that cannot be answered: ``status`` for programs, ``message`` in the language of the page.
 
     ``detail`` is what the library said, in English; ``mark`` shows the place in a query or filter that does not
-    parse. ``wordless``: words came for a gallery that reads none, and the page shows the way out.
+    parse, and ``field`` is the one of the page that holds it. ``wordless``: words came for a gallery that reads none,
+    and the page shows the way out.
     """
 
     def __init__(
-        self, status: int, message: str, *, detail: str = "", mark: Mark | None = None, wordless: bool = False
+        self,
+        status: int,
+        message: str,
+        *,
+        detail: str = "",
+        mark: Mark | None = None,
+        field: str = "",
+        wordless: bool = False,
     ) -> None:
         super().__init__(status, message)
         self.status = status
         self.message = message
         self.detail = detail
         self.mark = mark
+        self.field = field
         self.wordless = wordless
 
     def __str__(self) -> str:
@@ -84,9 +93,11 @@ def problem_of(error: VitseekError) -> Problem:
         case ImageNotFoundError():
             return Problem(404, _("The gallery has no such image. It may have been removed since."))
         case FilterSyntaxError():
-            return Problem(422, _("The filter cannot be understood."), detail=str(error), mark=Mark.of(error))
+            text = _("The filter cannot be understood.")
+            return Problem(422, text, detail=str(error), mark=Mark.of(error), field="where")
         case QuerySyntaxError():
-            return Problem(422, _("The query cannot be understood."), detail=str(error), mark=Mark.of(error))
+            text = _("The query cannot be understood.")
+            return Problem(422, text, detail=str(error), mark=Mark.of(error), field="q")
         case TextUnsupportedError():
             return Problem(422, _("This gallery does not read words yet."), detail=ADD_WORDS, wordless=True)
         case EmptyTextError():
