@@ -194,10 +194,17 @@ def reference(name: str) -> Reference:
     return load(FAMILIES[name], seed=sum(map(ord, name)))
 
 
-def load(family: TextFamily, *, seed: int) -> Reference:
-    """Build the family's model with random parameters, save it as a checkpoint and load that with vitseek."""
+def load(family: TextFamily, *, seed: int, steps: int | None = None) -> Reference:
+    """Build the family's model with random parameters, save it as a checkpoint and load that with vitseek.
+
+    With ``steps``, parameters are rounded to multiples of 1 / steps, so that they take little room on disk.
+    """
     model = family.build().eval()
     randomise(model, seed)
+    if steps is not None:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.round(parameter * steps) / steps)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(23.5))
     with tempfile.TemporaryDirectory() as folder:
