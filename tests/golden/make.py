@@ -34,6 +34,7 @@ GOLDEN = {
     "dinov2_swiglu": ("DINOv2 SwiGLU /14", 3, (4, 2)),
     "dinov2_registers": ("DINOv2 registers /14", 5, (3, 2)),
     "mae": ("MAE /16", 3, (4, 2)),
+    "ijepa": ("I-JEPA /16", 3, (2, 5)),
     "clip": ("CLIP /16", 3, (2, 5)),
     "siglip": ("SigLIP /16", 3, (4, 2)),
     "siglip2_naflex": ("SigLIP 2 NaFlex /16", 3, (2, 5)),

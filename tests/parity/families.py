@@ -129,6 +129,10 @@ def _mae() -> torch.nn.Module:
     return transformers.ViTMAEModel(transformers.ViTMAEConfig(**TOWER, mask_ratio=0.0))
 
 
+def _ijepa() -> torch.nn.Module:
+    return transformers.IJepaForImageClassification(transformers.IJepaConfig(**TOWER))
+
+
 SHAPE: dict[str, Any] = {"embed_dim": 35, "depth": 3, "num_heads": 5, "num_classes": 11}
 PATCH16: dict[str, Any] = {**SHAPE, "hidden_dim": 53, "patch_size": 16, "img_size": (80, 80)}
 DINOV2: dict[str, Any] = {
@@ -202,6 +206,10 @@ FAMILIES = {
             name="MAE /16", in_table=False,
             build=_mae, config=ViTConfig(**HEADLESS, norm_eps=1e-12), resolutions=SIZES16,
             arguments=_in_order, needs_flag=True,
+        ),
+        Family(
+            name="I-JEPA /16", in_table=False, build=_ijepa, resolutions=SIZES16, needs_flag=True,
+            config=ViTConfig(**{**PATCH16, "class_token": False, "head_input": "patch-mean", "norm_eps": 1e-12}),
         ),
         Family(
             name="CLIP /16", in_table=False,
