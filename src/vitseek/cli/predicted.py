@@ -93,7 +93,7 @@ class Shown:
         """Print what a pass did; exit status 1 if no image was judged."""
         if as_json:
             print_json(document(gallery, report))
-        elif not as_csv:
+        elif not as_csv and report.images:
             print_counts(gallery, report)
         say(report)
         if not report.images:
@@ -151,6 +151,9 @@ def say(report: "PredictionReport") -> None:
     """On stderr: what was done, what was left out, and what to do with it."""
     for text in report.notes:
         note(text)
+    if not report.images and not report.skipped and not report.without_vector:
+        note("no image passes the filter")
+        return
     how = "from stored vectors, no image was opened" if report.from_vectors else "by opening them"
     pace = f"{report.seconds:,.1f} s"
     done = "would get" if not report.saved else "got"

@@ -16,7 +16,7 @@ from vitseek.errors import ImageError, UsageError
 from vitseek.gallery.identity import content_hash
 from vitseek.gallery.labels import checked_source
 from vitseek.gallery.lock import WriteLock
-from vitseek.gallery.models import ModelLike, Models
+from vitseek.gallery.models import ModelLike, Models, empty
 from vitseek.gallery.predicting import Each, Pass, PredictionReport, Progress, Report, Tally
 from vitseek.gallery.records import ImageRecord, Problem
 from vitseek.gallery.spaces import EmbeddingModel, Space
@@ -143,6 +143,8 @@ class ByHead:
         answer.notes.append(origin)
         answer.from_vectors = space is not None and loaded.pooling == loaded.head_pooling
         passing = self._catalog.ids(*clause) if clause else self._catalog.ids()
+        if len(passing) == 0 and clause is None:
+            raise empty(self._catalog.folder)
         tally = Tally()
         details = {
             "kind": SOURCE, "classes": len(called), "top": top, "threshold": threshold, "where": where,
