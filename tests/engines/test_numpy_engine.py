@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
-from vitseek.engines import forward, numpy_engine
+from vitseek.engines import forward, kernels, numpy_engine
 from vitseek.engines.fold import fold
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.errors import ConfigError, DTypeError, ShapeError
@@ -75,13 +75,13 @@ def test_only_the_first_tokens_of_the_last_block_are_computed_where_they_suffice
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    usual = forward.Pass._feed_forward
+    usual = forward.Pass._hidden
 
-    def counting(self: forward.Pass, mlp: object, x: np.ndarray, *args: object) -> None:
-        rows.append(len(x))
-        usual(self, mlp, x, *args)  # type: ignore[arg-type]
+    def counting(self: forward.Pass, mlp: object, normed: np.ndarray, *args: object) -> None:
+        rows.append(len(normed))
+        usual(self, mlp, normed, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(forward.Pass, "_feed_forward", counting)
+    monkeypatch.setattr(forward.Pass, "_hidden", counting)
     clip, pooled = (dataclasses.replace(SMALL, **FAMILIES[name]) for name in ("clip", "pool beside class token"))
     for config, rule, last in ((SMALL, "cls", 1), (clip, "embedding", 1), (clip, "gem", 36), (pooled, "embedding", 39)):
         rows.clear()
@@ -117,6 +117,50 @@ def test_cutting_rows_smaller_changes_nothing(
     monkeypatch.setattr(numpy_engine, "PACK_ROWS", 1)
     engine = NumpyEngine(params, config, rules(config)[0], threads=2, dtype=np.float64)
     np.testing.assert_allclose(engine.forward(pixels), wanted, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("family", ["vit", "dinov3", "clip", "siglip"])
+@pytest.mark.parametrize("threads", [4, 7])
+def test_more_threads_than_heads_share_one_image(family: str, threads: int, rng: np.random.Generator) -> None:
+    config = dataclasses.replace(SMALL, **FAMILIES[family])
+    params, pixels = random_params(config, rng), rng.standard_normal((1, 3, 35, 49))
+    assert threads > config.num_heads
+    tokens = forward_features(params, config, pixels)
+    for rule in rules(config):
+        engine = NumpyEngine(params, config, rule, threads=threads, dtype=np.float64)
+        np.testing.assert_allclose(engine.forward(pixels), tokens.all, atol=ROUNDING)
+        np.testing.assert_allclose(
+            engine.embed_pixels(pixels), features(params, config, tokens, rule), atol=ROUNDING, err_msg=rule
+        )
+
+
+def test_the_columns_of_a_layer_are_shared_without_gap_or_overlap() -> None:
+    for size in (1, 2, 3, 5, 16):
+        for columns in (7, 16, 192, 768, 1000, 3072):
+            team = forward.Team(size)
+            shares = [team.columns_of(member, columns) for member in range(size)]
+            assert [number for share in shares for number in range(share.start, share.stop)] == list(range(columns))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 30.0, 300.0])
+@pytest.mark.parametrize("shift", [0.0, -500.0, 500.0])
+def test_attention_is_right_for_scores_of_any_size(size: float, shift: float, rng: np.random.Generator) -> None:
+    query, key, value = (rng.standard_normal((count, 5)) for count in (11, 13, 13))
+    query *= size
+    key[:, 0] = 1
+    query[:, 0] += shift
+    scores = query.astype(np.float32) @ key.astype(np.float32).T
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True), dtype=np.float64)
+    shares /= shares.sum(axis=1, keepdims=True)
+    out, kept = np.empty((11, 5), np.float32), np.empty((11, 13), np.float32)
+    kernels.attend(
+        *(array.astype(np.float32) for array in (query, key, value)),
+        out=out,
+        scores=np.empty(11 * 13, np.float32),
+        kept=kept,
+    )
+    np.testing.assert_allclose(kept, shares, atol=2e-6)
+    np.testing.assert_allclose(out, shares @ value, atol=1e-5)
 
 
 def test_an_empty_batch_gives_an_empty_result(rng: np.random.Generator) -> None:

@@ -6,6 +6,8 @@
 - The constants of the activations go into the layers around them: the halves of GELU and SiLU, the slope of quick GELU.
 - With rotary positions, the rows of query and key are put into another order, the same for both, so that the two
   channels of a pair are neighbours: one complex multiplication turns them. Their products do not change.
+- Softmax does not see what is added to all scores of a query alike, so the bias of the keys disappears (not with rotary
+  positions, which turn it); shares sum to 1, so the bias of the values goes through ``proj`` into its bias.
 - A missing bias becomes zeros, or disappears in a bias that arises anyway.
 
 All weights become (in, out) and contiguous, which OpenBLAS multiplies a little faster than (out, in): see
@@ -63,7 +65,7 @@ class FoldedBlock:
     """Weights of one block; (in, out)."""
 
     qkv_weight: Array  # (D, 3 D), the query's part scaled
-    qkv_bias: Array  # (3 D,)
+    qk_bias: Array  # (D,) of the queries, or with rotary positions (2 D,) of queries and keys
     proj_weight: Array  # (D, D)
     proj_bias: Array  # (D,)
     mlp: FoldedMlp
@@ -143,10 +145,12 @@ def _fold_block(params: Params, config: ViTConfig, block: str, dtype: DTypeLike)
     query_scale = np.ones(3 * width)
     query_scale[:width] = 1 / math.sqrt(config.head_dim)
     order = _rotary_order(config) if config.pos_embed == "rope" else None
-    qkv = _fold_linear(params, f"{block}.attn.qkv", f"{block}.norm1", query_scale, dtype, order=order)
-    proj = _fold_linear(params, f"{block}.attn.proj", None, _gamma(params, f"{block}.ls1"), dtype)
+    qkv_weight, qkv_bias = _fold_linear(params, f"{block}.attn.qkv", f"{block}.norm1", query_scale, dtype, order=order)
+    proj_weight, proj_bias = _fold_linear(params, f"{block}.attn.proj", None, _gamma(params, f"{block}.ls1"), dtype)
+    passed_on = qkv_bias[2 * width :].astype(np.float64) @ proj_weight.astype(np.float64)
+    kept = width if order is None else 2 * width
     mlp = _fold_mlp(params, config, f"{block}.mlp", f"{block}.norm2", _gamma(params, f"{block}.ls2"), dtype)
-    return FoldedBlock(*qkv, *proj, mlp)
+    return FoldedBlock(qkv_weight, qkv_bias[:kept], proj_weight, (proj_bias + passed_on).astype(dtype), mlp)
 
 
 def _rotary_order(config: ViTConfig) -> NDArray[np.intp]:

@@ -17,10 +17,14 @@ from vitseek.engines import kernels
 from vitseek.engines.fold import FoldedBlock, FoldedMlp, FoldedNorm, FoldedWeights
 from vitseek.models.config import ViTConfig
 from vitseek.models.vit import Stages
+from vitseek.nn.activations import softmax
 from vitseek.nn.attention import SCORES_LIMIT
 from vitseek.nn.layers import patchify
 
 Array = NDArray[np.floating]
+
+
+VECTOR = 16  # float32 numbers in the widest registers
 
 
 class Workspace:
@@ -44,8 +48,8 @@ class Workspace:
         self.mixed = self._array("mixed", rows, width)
         self.hidden = self._array("hidden", rows, hidden)
         self.gates = self._array("gates", rows, 2 * hidden) if swiglu else self.hidden
-        # A member may be one block ahead of another that still reads keys and values: two copies in turn.
-        self.qkv = [self._array(f"qkv{turn}", rows, 3 * width) for turn in range(min(members, 2))]
+        self.branch = self.normed if members == 1 else self._array("branch", rows, width)  # see Pass.run
+        self.qkv = self._array("qkv", rows, 3 * width)
         # The same numbers serve attention scores and GELU, one after the other.
         size = max(SCORES_LIMIT, tokens, 2 * max(kernels.BLOCK_NUMBERS, hidden))
         self.scratch = [self._array(f"scratch{member}", 1, size)[0] for member in range(members)]
@@ -58,15 +62,35 @@ class Workspace:
 
 
 class Team:
-    """Threads that share the rows of one image; they meet at the barrier."""
+    """Threads that share the work on one image; they meet where one needs what another has made.
+
+    Element-wise steps are shared by rows. Matrix products are shared by columns of the weights: by rows, every member
+    would read and repack all weights for a few rows, which takes 5 to 7 % longer.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.barrier = threading.Barrier(size)
+        self._barrier = threading.Barrier(size)
 
     def rows_of(self, member: int, rows: int) -> slice:
         """The part of ``rows`` that a member works on."""
         return slice(rows * member // self.size, rows * (member + 1) // self.size)
+
+    def columns_of(self, member: int, columns: int) -> slice:
+        """The part of ``columns`` that a member works on: whole vectors of the processor, but for the last one."""
+        if self.size == 1:
+            return slice(0, columns)
+        first, last = (columns * edge // self.size // VECTOR * VECTOR for edge in (member, member + 1))
+        return slice(first, columns if member == self.size - 1 else last)
+
+    def meet(self) -> None:
+        """Wait for all members."""
+        if self.size > 1:
+            self._barrier.wait()
+
+    def give_up(self) -> None:
+        """Wake members that wait, after one has failed."""
+        self._barrier.abort()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,32 +122,35 @@ class Pass:
 
     def run(self, images: range, space: Workspace, member: int, team: Team) -> None:
         """Do ``member``'s share of the pass over ``images``; ``space`` is prepared and shared by the team."""
-        mine = team.rows_of(member, len(images) * self.tokens)
-        scratch = space.scratch[member]
-        self._embed(images, space.x, mine)
+        x, normed, width = space.x, space.normed, self.config.embed_dim
+        mine, columns = team.rows_of(member, len(x)), team.columns_of(member, width)
+        self._embed(images, x, mine)
         if self.weights.pre_norm is not None:
-            self._norm(self.weights.pre_norm, space.x[mine], space.x[mine])
-        self._tell("embed", space.x)
+            self._norm(self.weights.pre_norm, x[mine], x[mine])
+        self._tell("embed", x)
         for index, block in enumerate(self.weights.blocks):
-            shortcut = self.wanted is not None and index == self.config.depth - 1
-            qkv = space.qkv[index % len(space.qkv)]
-            self._keys_and_values(block, space, qkv, mine, with_query=not shortcut)
-            if self.rotation is not None:
-                self._rotate(images, qkv, mine, with_query=not shortcut)
-            if team.size > 1:
-                team.barrier.wait()  # now qkv holds the rows of all members
-            if shortcut:
-                if member == 0:
-                    self._finish_first_tokens(images, block, space, qkv, scratch)
+            self._normalise(x[mine], normed[mine])
+            team.meet()  # normed has all rows
+            if self.wanted is not None and index == self.config.depth - 1:
+                self._finish_first_tokens(images, block, space, member, team)
                 return
-            self._attend(images, index, qkv, space.mixed, mine, scratch)
-            x, branch = space.x[mine], space.normed[mine]
-            np.matmul(space.mixed[mine], block.proj_weight, out=branch)
-            kernels.add_branch(x, branch, block.proj_bias)
-            self._feed_forward(block.mlp, x, branch, space.hidden[mine], space.gates[mine], scratch)
-            self._tell(f"block.{index}", space.x)
-        out = self.out[images.start : images.stop].reshape(-1, self.config.embed_dim)[mine]
-        self._norm(self.weights.norm, space.x[mine], out)
+            self._queries_keys_values(images, block, space, member, team)
+            self._attend(images, index, space, member, team)
+            team.meet()  # mixed has all columns
+            np.matmul(space.mixed, block.proj_weight[:, columns], out=space.branch[:, columns])
+            kernels.add_branch(x[:, columns], space.branch[:, columns], block.proj_bias[columns])
+            team.meet()  # x has all columns
+            self._normalise(x[mine], normed[mine])
+            team.meet()
+            self._hidden(block.mlp, normed, space.hidden, space.gates, team.columns_of(member, self.config.mlp_dim),
+                         space.scratch[member])  # fmt: skip
+            team.meet()  # hidden has all columns
+            np.matmul(space.hidden, block.mlp.down_weight[:, columns], out=space.branch[:, columns])
+            kernels.add_branch(x[:, columns], space.branch[:, columns], block.mlp.down_bias[columns])
+            team.meet()
+            self._tell(f"block.{index}", x)
+        out = self.out[images.start : images.stop].reshape(-1, width)[mine]
+        self._norm(self.weights.norm, x[mine], out)
         self._tell("norm", self.out)
 
     def _tell(self, name: str, rows: Array) -> None:
@@ -155,15 +182,19 @@ class Pass:
                     self._norm(self.weights.patch_norm, target, target)
                 target += self.positions[first:last]
 
-    def _keys_and_values(
-        self, block: FoldedBlock, space: Workspace, qkv: Array, mine: slice, *, with_query: bool
+    def _queries_keys_values(
+        self, images: range, block: FoldedBlock, space: Workspace, member: int, team: Team
     ) -> None:
-        """Write normed rows, and their (query,) key and value with bias to ``qkv``, shape (R, 3 D)."""
-        self._normalise(space.x[mine], space.normed[mine])
-        columns = slice(0 if with_query else self.config.embed_dim, None)
-        target = qkv[mine, columns]
-        np.matmul(space.normed[mine], block.qkv_weight[:, columns], out=target)
-        kernels.add_bias(target, block.qkv_bias[columns])
+        """Write queries, keys and values of the normed rows to ``space.qkv``; all of them are there at the end."""
+        columns = team.columns_of(member, 3 * self.config.embed_dim)
+        np.matmul(space.normed, block.qkv_weight[:, columns], out=space.qkv[:, columns])
+        biased = slice(columns.start, min(columns.stop, len(block.qk_bias)))
+        if biased.start < biased.stop:
+            kernels.add_bias(space.qkv[:, biased], block.qk_bias[biased])
+        team.meet()
+        if self.rotation is not None:
+            self._rotate(images, space.qkv, team.rows_of(member, len(space.qkv)), with_query=True)
+            team.meet()
 
     def _rotate(self, images: range, qkv: Array, mine: slice, *, with_query: bool) -> None:
         """Turn (queries and) keys of the patches among my rows by their places; prefix tokens have none."""
@@ -176,18 +207,23 @@ class Pass:
             if first < here.stop:
                 kernels.rotate(pairs[rows, 0 if with_query else heads : 2 * heads], self.rotation[places])
 
-    def _attend(self, images: range, index: int, qkv: Array, mixed: Array, mine: slice, scratch: Array) -> None:
+    def _attend(self, images: range, index: int, space: Workspace, member: int, team: Team) -> None:
+        """Write what my heads mix to ``space.mixed``; with more members than heads, heads are cut by rows."""
         kept = self.attention.get(index)
-        for image, base, here in self._images(images, mine):
-            rows = slice(base + here.start, base + here.stop)
-            for head in range(self.config.num_heads):
-                query, key, value = self._head(qkv, head)
+        cuts = -(-team.size // self.config.num_heads)
+        units = team.rows_of(member, self.config.num_heads * cuts)
+        for place, image in enumerate(images):
+            keys = slice(place * self.tokens, (place + 1) * self.tokens)
+            for head, cut in (divmod(unit, cuts) for unit in range(units.start, units.stop)):
+                here = slice(self.tokens * cut // cuts, self.tokens * (cut + 1) // cuts)
+                rows = slice(keys.start + here.start, keys.start + here.stop)
+                query, key, value = self._head(space.qkv, head)
                 kernels.attend(
                     query[rows],
-                    key[base : base + self.tokens],
-                    value[base : base + self.tokens],
-                    out=mixed[rows, self._columns(head)],
-                    scores=scratch,
+                    key[keys],
+                    value[keys],
+                    out=space.mixed[rows, self._columns(head)],
+                    scores=space.scratch[member],
                     kept=None if kept is None else kept[image, head, here],
                 )
 
@@ -200,43 +236,70 @@ class Pass:
         query, key, value = (qkv[:, part * width : (part + 1) * width][:, columns] for part in range(3))
         return query, key, value
 
-    def _feed_forward(
-        self, mlp: FoldedMlp, x: Array, normed: Array, hidden: Array, gates: Array, scratch: Array
+    def _hidden(
+        self, mlp: FoldedMlp, normed: Array, hidden: Array, gates: Array, columns: slice, scratch: Array
     ) -> None:
-        """Add the feed-forward branch to ``x``; all arrays have the same rows."""
-        self._normalise(x, normed)
-        np.matmul(normed, mlp.up_weight, out=gates)
-        if self.config.mlp_layer == "swiglu":
-            kernels.bias_swiglu(gates, mlp.up_bias, out=hidden)
-        else:
-            kernels.ACTIVATIONS[self.config.mlp_layer](gates, mlp.up_bias, scratch=scratch)
-        np.matmul(hidden, mlp.down_weight, out=normed)
-        kernels.add_branch(x, normed, mlp.down_bias)
+        """Write some columns of the feed-forward's hidden layer."""
+        if self.config.mlp_layer != "swiglu":
+            np.matmul(normed, mlp.up_weight[:, columns], out=hidden[:, columns])
+            kernels.ACTIVATIONS[self.config.mlp_layer](hidden[:, columns], mlp.up_bias[columns], scratch=scratch)
+            return
+        values = slice(self.config.mlp_dim + columns.start, self.config.mlp_dim + columns.stop)
+        for part in (columns, values):
+            np.matmul(normed, mlp.up_weight[:, part], out=gates[:, part])
+        kernels.bias_swiglu(
+            gates[:, columns], gates[:, values], mlp.up_bias[columns], mlp.up_bias[values], out=hidden[:, columns]
+        )
 
     def _finish_first_tokens(
-        self, images: range, block: FoldedBlock, space: Workspace, qkv: Array, scratch: Array
+        self, images: range, block: FoldedBlock, space: Workspace, member: int, team: Team
     ) -> None:
-        """The last block and the final norm for the first ``wanted`` tokens of each image alone."""
+        """The last block and the final norm for the first ``wanted`` tokens of each image alone.
+
+        Few queries ask many keys, so neither keys nor values are worth making: q · (n K) = (q Kᵀ) · n, and shares of
+        values are values of shares, Σ a (n V) = (Σ a n) V. Rotary positions turn each key its own way: then keys are
+        made.
+        """
         assert self.wanted is not None
-        width = self.config.embed_dim
+        width, heads = self.config.embed_dim, self.config.num_heads
+        if self.rotation is not None:
+            mine = team.rows_of(member, len(space.qkv))
+            keys = space.qkv[mine, width : 2 * width]
+            np.matmul(space.normed[mine], block.qkv_weight[:, width : 2 * width], out=keys)
+            kernels.add_bias(keys, block.qk_bias[width:])
+            self._rotate(images, space.qkv, mine, with_query=False)
+            team.meet()
+        if member:
+            return
         first = (np.arange(len(images))[:, None] * self.tokens + np.arange(self.wanted)).ravel()
         x, normed = space.x[first], space.normed[first]  # copies, (images * wanted, D)
         query = normed @ block.qkv_weight[:, :width]
-        query += block.qkv_bias[:width]
-        mixed = np.empty_like(x)
+        query += block.qk_bias[:width]
+        by_head = query.reshape(-1, heads, self.config.head_dim).transpose(1, 0, 2)  # (H, images * wanted, d)
+        key_weight, value_weight = (
+            block.qkv_weight[:, part * width : (part + 1) * width].reshape(width, heads, -1) for part in (1, 2)
+        )  # (D, H, d) each
+        asked = by_head @ key_weight.transpose(1, 2, 0) if self.rotation is None else None  # (H, images * wanted, D)
+        seen = np.empty((heads, len(first), width), dtype=x.dtype)
         for place in range(len(images)):
             rows = slice(place * self.wanted, (place + 1) * self.wanted)
-            keys = slice(place * self.tokens, (place + 1) * self.tokens)
-            for head in range(self.config.num_heads):
-                columns = self._columns(head)
-                _, key, value = self._head(qkv, head)
-                kernels.attend(
-                    query[rows, columns], key[keys], value[keys], out=mixed[rows, columns], scores=scratch
-                )  # fmt: skip
-        branch = mixed @ block.proj_weight
-        kernels.add_branch(x, branch, block.proj_bias)
+            tokens = space.normed[place * self.tokens : (place + 1) * self.tokens]  # (N, D)
+            if asked is not None:
+                scores = asked[:, rows].reshape(-1, width) @ tokens.T  # (H * wanted, N)
+            else:
+                keys = space.qkv[place * self.tokens : (place + 1) * self.tokens, width : 2 * width]
+                scores = by_head[:, rows] @ keys.reshape(self.tokens, heads, -1).transpose(1, 2, 0)
+                scores = scores.reshape(-1, self.tokens)
+            seen[:, rows] = (softmax(scores, out=scores) @ tokens).reshape(heads, -1, width)
+        mixed = (seen @ value_weight.transpose(1, 0, 2)).transpose(1, 0, 2).reshape(-1, width)
         count = len(first)
-        self._feed_forward(block.mlp, x, branch, space.hidden[:count], space.gates[:count], scratch)
+        branch, hidden, gates = space.branch[:count], space.hidden[:count], space.gates[:count]
+        np.matmul(mixed, block.proj_weight, out=branch)
+        kernels.add_branch(x, branch, block.proj_bias)
+        self._normalise(x, normed)
+        self._hidden(block.mlp, normed, hidden, gates, slice(0, self.config.mlp_dim), space.scratch[member])
+        np.matmul(hidden, block.mlp.down_weight, out=branch)
+        kernels.add_branch(x, branch, block.mlp.down_bias)
         self._norm(self.weights.norm, x, self.out[images.start : images.stop].reshape(count, width))
 
     def _normalise(self, x: Array, out: Array) -> None:

@@ -224,7 +224,7 @@ class NumpyEngine:
 
             def wake_all() -> None:
                 for team in teams:
-                    team.barrier.abort()
+                    team.give_up()
 
             run_together(jobs, on_failure=wake_all)
 

@@ -185,7 +185,7 @@ class SwinEngine:
 
             def wake_all() -> None:
                 for team in teams:
-                    team.barrier.abort()
+                    team.give_up()
 
             run_together(jobs, on_failure=wake_all)
 

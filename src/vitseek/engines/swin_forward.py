@@ -92,12 +92,12 @@ class SwinPass:
         turn, index = 0, 0
         for stage, plan in enumerate(plans):
             if stage:
-                _meet(team)
+                team.meet()
                 turn = 1 - turn
                 x = self._merge(stage, plan, x, f"x{turn}", space, team, member)
                 self._tell(f"merge.{stage}", x, len(images))
             for block in plan.blocks:
-                _meet(team)  # other members' rows are needed from here on
+                team.meet()  # other members' rows are needed from here on
                 before = x
                 if block.source is not None:
                     turn = 1 - turn
@@ -105,7 +105,7 @@ class SwinPass:
                 self._block(index, images, block, before, x, space, team, member)
                 self._tell(f"block.{index}", x, len(images), block)
                 index += 1
-        _meet(team)
+        team.meet()
         self._finish(images, plans[-1].blocks[-1], x, team, member)
         self._tell("norm", self.out[images.start : images.stop].reshape(-1, self.out.shape[2]), len(images))
 
@@ -161,7 +161,7 @@ class SwinPass:
             if not apart:
                 self._feed_forward(block, x[rows], space, member)
         if apart:
-            _meet(team)
+            team.meet()
             for rows in _groups(team.rows_of(member, len(x)), GROUP_ROWS):
                 self._feed_forward(block, x[rows], space, member)
 
@@ -243,11 +243,6 @@ class SwinPass:
             np.take(x[place * tokens : (place + 1) * tokens], last.order[mine], axis=0, out=target, mode="clip")
             kernels.normalise(target, eps=self.config.norm_eps, out=target)
             _scale_and_shift(target, *self.weights.norm)
-
-
-def _meet(team: Team) -> None:
-    if team.size > 1:
-        team.barrier.wait()
 
 
 def _scale_and_shift(x: Array, scale: Array, shift: Array) -> None:
