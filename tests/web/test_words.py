@@ -6,6 +6,8 @@ from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.web.conftest import DRAWN_PER_KIND, OPTIONS, Browser, draw, png
 from tests.web.test_page import alert_of, text_of, tiles, upload
@@ -26,7 +28,7 @@ def kinds(gallery: Gallery, response, count: int = DRAWN_PER_KIND) -> list[str]:
 def parts(response) -> list[tuple[str, str]]:
     """What the query holds, as the page shows it: names and weights."""
     page = response.content.decode()
-    names = re.findall(r'<span class="what">(.*?)</span>', page)
+    names = re.findall(r'<span class="what"[^>]*>(.*?)</span>', page)
     weights = re.findall(r"<output>(.*?)</output>", page)
     return [(re.sub(r"<[^>]*>", "", html.unescape(name)), weight) for name, weight in zip(names, weights, strict=True)]
 
@@ -286,6 +288,21 @@ def test_an_upload_that_is_gone_is_said_for_a_combination_too(reader):
     response = reader.get("/", {"q": 'upload:abc123 + "at night"'})
     assert response.status_code == 410
     assert "not held any more" in alert_of(response)
+
+
+PIECES = ["image:1", "image:99999", '"', "'", " + ", " - ", "0.5 ", "upload:a", "http://x", "file:x", "\\", "雪", "<b>"]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5), min_size=1, max_size=7).map("".join))
+def test_no_query_breaks_the_page_or_the_api(reader, query):
+    for address in ("/", "/api/v1/search"):
+        response = reader.get(address, {"q": query})
+        assert response.status_code in (200, 403, 404, 410, 422), (address, query)
+        if address == "/" and response.status_code == 200 and query.strip():
+            typed = re.search(r'<input id="q" [^>]* value="([^"]*)"', response.content.decode())[1]
+            assert html.unescape(typed) == query.strip()
+            assert "<b>" not in response.content.decode()
 
 
 # Two spaces
