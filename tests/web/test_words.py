@@ -3,6 +3,7 @@
 import html
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -270,6 +271,22 @@ def test_allowed_addresses_may_not_lead_into_this_machine(two_spaces, tmp_path):
     response = Browser(allowing).get("/", {"q": "http://127.0.0.1:9/cat.jpg"})
     assert response.status_code == 422
     assert alert_of(response).startswith("No picture can be had from this address.")
+
+
+def test_a_picture_from_an_allowed_address_is_searched_like_an_upload(two_spaces, tmp_path, monkeypatch):
+    picture = png(draw((40, 80, 190), 5))
+    asked_for = []
+
+    def fetch(address: str, *, allow_private: bool) -> SimpleNamespace:
+        asked_for.append((address, allow_private))
+        return SimpleNamespace(data=picture)
+
+    monkeypatch.setattr("vitseek.download.fetch.fetch_picture", fetch)
+    allowing = Site.over(two_spaces, replace(OPTIONS, allow_addresses=True), thumbnails=tmp_path)
+    response = Browser(allowing).get("/", {"q": "https://example.org/sea/blue.png?size=2"})
+    assert tiles(response) == [match.id for match in two_spaces.search(picture)]
+    assert parts(response) == [("blue.png", "1")]
+    assert asked_for == [("https://example.org/sea/blue.png?size=2", False)]
 
 
 def test_words_go_through_the_door_of_uploads_and_pictures_of_the_gallery_do_not(reader, reading_site, monkeypatch):
