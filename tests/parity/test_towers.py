@@ -1,4 +1,4 @@
-"""Image towers of MAE, CLIP, SigLIP, DINOv3, I-JEPA and AIMv2, stage by stage, against transformers.
+"""Image towers of MAE, CLIP, SigLIP, DINOv3, I-JEPA, MSN and AIMv2, stage by stage, against transformers.
 
 Bounds: in float64 both sides agree to rounding (measured: 6.2e-15 at most on the final tokens), so 1e-10 leaves room
 and still catches any difference of method; the last test shows it. Where transformers keeps to float32 in a float64
@@ -72,6 +72,7 @@ MISTAKES = {
     "DINOv3": {"rope_theta": 101.0},
     "MAE": {"pos_resize": "bicubic-offset"},
     "I-JEPA": {"pos_resize": "bicubic-antialias"},
+    "MSN": {"mlp_layer": "gelu-tanh"},
     "AIMv2": {"norm_eps": 1e-4},
 }
 

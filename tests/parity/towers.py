@@ -1,4 +1,4 @@
-"""Small random image towers of MAE, CLIP, SigLIP, DINOv3, I-JEPA and AIMv2, in transformers and in vitseek.
+"""Small random image towers of MAE, CLIP, SigLIP, DINOv3, I-JEPA, MSN and AIMv2, in transformers and in vitseek.
 
 Like tests/parity/families.py: every parameter is random, sizes are distinct and mostly prime, and the weights go
 through a folder on disk, as a downloaded checkpoint does: names, config and all.
@@ -116,11 +116,19 @@ def _aimv2() -> torch.nn.Module:
     return transformers.Aimv2VisionModel(transformers.Aimv2VisionConfig(**SQUARE, use_head=False))
 
 
+def _msn(*, classes: int = 0, mask_token: bool = False) -> torch.nn.Module:
+    config = transformers.ViTMSNConfig(**SQUARE, num_labels=classes or 2)
+    if classes:
+        return transformers.ViTMSNForImageClassification(config)
+    return transformers.ViTMSNModel(config, use_mask_token=mask_token)
+
+
 CLIP = ViTConfig(**SHAPE, patch_bias=False, pre_norm=True, norm_eps=1e-5, mlp_layer="quick-gelu", embedding_dim=29)
 SIGLIP = ViTConfig(**SHAPE, class_token=False, mlp_layer="gelu-tanh", attention_pool=True)
 NAFLEX = dataclasses.replace(SIGLIP, pos_resize="bilinear-antialias")
 MAE = ViTConfig(**SHAPE, norm_eps=1e-12)
 IJEPA = ViTConfig(**SHAPE, class_token=False, norm_eps=1e-12)
+MSN = ViTConfig(**SHAPE, norm_eps=1e-6)
 AIMV2 = ViTConfig(
     **SHAPE, class_token=False, norm_layer="rmsnorm", norm_eps=1e-5, patch_norm=True, mlp_layer="swiglu",
     qkv_bias=False, proj_bias=False, mlp_bias=False,
@@ -162,6 +170,12 @@ TOWERS = {
         Tower(
             name="I-JEPA with classes", build=functools.partial(_ijepa, classes=11), pooling="patch-mean",
             config=dataclasses.replace(IJEPA, num_classes=11, head_input="patch-mean"),
+        ),
+        Tower(name="MSN", build=_msn, config=MSN),
+        Tower(name="MSN with mask token", build=functools.partial(_msn, mask_token=True), config=MSN),
+        Tower(
+            name="MSN with classes", build=functools.partial(_msn, classes=13),
+            config=dataclasses.replace(MSN, num_classes=13),
         ),
         Tower(name="AIMv2", build=_aimv2, config=AIMV2, sizes=((35, 35),), pooling="patch-mean", precise=False),
         Tower(name="DINOv3", build=_dinov3, config=DINOV3, precise=False),

@@ -29,6 +29,7 @@ PROMISED = [
     *(f"dinov3-{size}" for size in ("small", "small-plus", "base", "large", "huge-plus")),
     *("mae-base", "mae-large", "mae-huge"),
     *("ijepa-huge", "ijepa-huge-22k", "ijepa-huge-448", "ijepa-giant-22k"),
+    "msn-large-7",
     *("swin-tiny", "swin-small"),
     *(f"swin-{size}{kind}" for size in ("base", "large") for kind in ("", "-384", "-22k")),
 ]

@@ -11,6 +11,7 @@ from vitseek.weights.families import (
     ijepa,
     mae,
     metaclip2,
+    msn,
     open_clip,
     siglip,
     swin,
@@ -34,6 +35,7 @@ FAMILIES: tuple[Family, ...] = (
     dinov3.FAMILY,
     swin.FAMILY,
     ijepa.FAMILY,
+    msn.FAMILY,
     aimv2.FAMILY,
 )
 

@@ -7,10 +7,10 @@ trusts the hub's own and remembers what it saw first. docs/weights.md says which
 from collections.abc import Iterator
 
 from vitseek.zoo.row import ZooRow
-from vitseek.zoo.rows import chinese_clip, clip, deit, dino, dinov2, dinov3, ijepa, mae, siglip, swin, vit, vitseek
+from vitseek.zoo.rows import chinese_clip, clip, deit, dino, dinov2, dinov3, ijepa, mae, msn, siglip, swin, vit, vitseek
 
 # In this order they are listed.
-FILES = (vitseek, clip, siglip, chinese_clip, dinov3, dinov2, dino, mae, ijepa, swin, vit, deit)
+FILES = (vitseek, clip, siglip, chinese_clip, dinov3, dinov2, dino, mae, ijepa, msn, swin, vit, deit)
 
 
 def rows() -> Iterator[ZooRow]:
