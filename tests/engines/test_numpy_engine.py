@@ -134,14 +134,6 @@ def test_more_threads_than_heads_share_one_image(family: str, threads: int, rng:
         )
 
 
-def test_the_columns_of_a_layer_are_shared_without_gap_or_overlap() -> None:
-    for size in (1, 2, 3, 5, 16):
-        for columns in (7, 16, 192, 768, 1000, 3072):
-            team = forward.Team(size)
-            shares = [team.columns_of(member, columns) for member in range(size)]
-            assert [number for share in shares for number in range(share.start, share.stop)] == list(range(columns))
-
-
 @pytest.mark.parametrize("size", [1e-3, 1.0, 30.0, 300.0])
 @pytest.mark.parametrize("shift", [0.0, -500.0, 500.0])
 def test_attention_is_right_for_scores_of_any_size(size: float, shift: float, rng: np.random.Generator) -> None:

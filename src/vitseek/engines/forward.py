@@ -6,7 +6,6 @@ feed-forward width, d = D / H head width.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vitseek.engines import kernels
+from vitseek.engines.crew import Team
 from vitseek.engines.fold import FoldedBlock, FoldedMlp, FoldedNorm, FoldedWeights
 from vitseek.models.config import ViTConfig
 from vitseek.models.vit import Stages
@@ -24,11 +24,8 @@ from vitseek.nn.layers import patchify
 Array = NDArray[np.floating]
 
 
-VECTOR = 16  # float32 numbers in the widest registers
-
-
 class Workspace:
-    """Arrays that a pass writes to; kept between passes, because fresh memory costs a page fault every 4 KiB.
+    """Arrays that a pass writes to, kept between passes.
 
     ``prepare`` makes room; afterwards the attributes have exactly the rows of the pass. The members of a team share the
     rows and have a ``scratch`` each.
@@ -61,38 +58,6 @@ class Workspace:
         return flat[: rows * columns].reshape(rows, columns)
 
 
-class Team:
-    """Threads that share the work on one image; they meet where one needs what another has made.
-
-    Element-wise steps are shared by rows. Matrix products are shared by columns of the weights: by rows, every member
-    would read and repack all weights for a few rows, which takes 5 to 7 % longer.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._barrier = threading.Barrier(size)
-
-    def rows_of(self, member: int, rows: int) -> slice:
-        """The part of ``rows`` that a member works on."""
-        return slice(rows * member // self.size, rows * (member + 1) // self.size)
-
-    def columns_of(self, member: int, columns: int) -> slice:
-        """The part of ``columns`` that a member works on: whole vectors of the processor, but for the last one."""
-        if self.size == 1:
-            return slice(0, columns)
-        first, last = (columns * edge // self.size // VECTOR * VECTOR for edge in (member, member + 1))
-        return slice(first, columns if member == self.size - 1 else last)
-
-    def meet(self) -> None:
-        """Wait for all members."""
-        if self.size > 1:
-            self._barrier.wait()
-
-    def give_up(self) -> None:
-        """Wake members that wait, after one has failed."""
-        self._barrier.abort()
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pass:
     """What to compute: the first ``wanted`` tokens of each image (all if ``None``), into ``out``.
@@ -119,6 +84,10 @@ class Pass:
     out: Array
     attention: Mapping[int, Array]
     stages: Stages | None = None
+
+    def prepare(self, space: Workspace, images: int, members: int) -> None:
+        """Make room for so many images, and threads that share them."""
+        space.prepare(images * self.tokens, tokens=self.tokens, members=members)
 
     def run(self, images: range, space: Workspace, member: int, team: Team) -> None:
         """Do ``member``'s share of the pass over ``images``; ``space`` is prepared and shared by the team."""

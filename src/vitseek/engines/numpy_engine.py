@@ -1,29 +1,26 @@
 """The default engine: the pass of :mod:`vitseek.models.vit` on folded weights, cut so that every core is busy.
 
-How the work is shared. The images of a batch go in packs of a few to one thread each; a pack's tokens are the rows of
-one matrix, because larger matrix products run faster. When fewer images than threads are left, several threads form a
-team and share the rows of one image: everything but attention works on rows alone, so they meet once a block, when the
-keys and values of all rows are there.
+How the work is shared (:mod:`vitseek.engines.crew`). The images of a batch go in packs of a few to one thread each; a
+pack's tokens are the rows of one matrix, because larger matrix products run faster. When fewer images than threads are
+left, several threads form a team and share one image: matrix products by columns of the weights, all else by rows.
 
 When only the first tokens are wanted (the class token, or the embedding that is projected from it), the last block
-computes keys and values for all rows, and the rest for those tokens alone. That is exact, not an approximation: no
-later block could use the other rows.
+attends for those tokens alone. That is exact, not an approximation: no later block could use the other rows.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vitseek.engines.attention_pool import pool_by_attention
+from vitseek.engines.crew import Crew
 from vitseek.engines.fold import fold
-from vitseek.engines.forward import Pass, Team, Workspace
-from vitseek.engines.threads import BLAS, default_threads, run_together
+from vitseek.engines.forward import Pass, Workspace
+from vitseek.engines.threads import default_threads
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens, check_pooling, pool, pooled_dim
 from vitseek.models.vit import (
@@ -72,8 +69,7 @@ class NumpyEngine:
         self.threads = threads or default_threads()
         self.weights = fold(params, config, dtype)
         self._places = lru_cache(GRIDS_KEPT)(self._work_out_places)
-        self._spare: list[Workspace] = []
-        self._spare_lock = threading.Lock()
+        self._crew = Crew(self.threads, lambda: Workspace(config, self.weights.dtype))
 
     @property
     def embed_dim(self) -> int:
@@ -173,72 +169,6 @@ class NumpyEngine:
             config=self.config, weights=self.weights, pixels=pixels, positions=positions, rotation=rotation,
             tokens=tokens, wanted=wanted, out=out, attention=attention or {}, stages=stages,
         )  # fmt: skip
-        with BLAS.single_threaded():
-            if stages is not None or self.threads == 1:
-                step = max(images, 1) if stages is not None else max(1, PACK_ROWS // tokens)
-                self._run_packs(task, _cut(0, images, step), threads=1)
-                return out
-            alone = images - images % self.threads
-            self._run_packs(task, self._packs(alone, tokens), threads=self.threads)
-            if alone < images:
-                self._run_teams(task, range(alone, images))
+        largest_pack = max(1, PACK_ROWS // tokens)
+        self._crew.run(task, images, largest_pack=largest_pack, together=stages is not None)
         return out
-
-    def _packs(self, images: int, tokens: int) -> list[range]:
-        """Cut the images into packs, a whole number of rounds for all threads."""
-        each = images // self.threads
-        step = max(1, min(each, PACK_ROWS // tokens))
-        return _cut(0, images, step)
-
-    def _run_packs(self, task: Pass, packs: list[range], *, threads: int) -> None:
-        """Work the packs off, each in one thread."""
-        lock = threading.Lock()
-        waiting = iter(packs)
-        stop = threading.Event()
-
-        def work() -> None:
-            with self._workspace() as space:
-                while not stop.is_set():
-                    with lock:
-                        pack = next(waiting, None)
-                    if pack is None:
-                        return
-                    space.prepare(len(pack) * task.tokens, tokens=task.tokens, members=1)
-                    task.run(pack, space, 0, Team(1))
-
-        if packs:
-            run_together([work] * min(threads, len(packs)), on_failure=stop.set)
-
-    def _run_teams(self, task: Pass, images: range) -> None:
-        """Give each image to a team, the teams as alike as it goes."""
-        with ExitStack() as stack:
-            jobs: list[Callable[[], None]] = []
-            teams: list[Team] = []
-            for place, image in enumerate(images):
-                first, last = (self.threads * edge // len(images) for edge in (place, place + 1))
-                team, space = Team(last - first), stack.enter_context(self._workspace())
-                space.prepare(task.tokens, tokens=task.tokens, members=team.size)
-                teams.append(team)
-                pack = range(image, image + 1)
-                jobs.extend(partial(task.run, pack, space, member, team) for member in range(team.size))
-
-            def wake_all() -> None:
-                for team in teams:
-                    team.give_up()
-
-            run_together(jobs, on_failure=wake_all)
-
-    @contextmanager
-    def _workspace(self) -> Iterator[Workspace]:
-        with self._spare_lock:
-            space = self._spare.pop() if self._spare else Workspace(self.config, self.weights.dtype)
-        try:
-            yield space
-        finally:
-            with self._spare_lock:
-                if len(self._spare) < self.threads:
-                    self._spare.append(space)
-
-
-def _cut(start: int, stop: int, step: int) -> list[range]:
-    return [range(first, min(first + step, stop)) for first in range(start, stop, step)]

@@ -8,19 +8,17 @@ a team and share the windows of one image.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from vitseek.engines.forward import Team
+from vitseek.engines.crew import Crew
 from vitseek.engines.swin_fold import fold_swin, window_bias
 from vitseek.engines.swin_forward import SwinPass, SwinWorkspace
 from vitseek.engines.swin_plan import StagePlan, plan
-from vitseek.engines.threads import BLAS, default_threads, run_together
+from vitseek.engines.threads import default_threads
 from vitseek.models.swin import Stages, check_pixels, classify, pad_pixels, resolve_blocks, spread_weights
 from vitseek.models.swin_config import SwinConfig
 from vitseek.models.tokens import Tokens, check_pooling, pool, pooled_dim
@@ -63,8 +61,7 @@ class SwinEngine:
         self.weights = fold_swin(params, config, dtype)
         self._plan = lru_cache(PLANS_KEPT)(partial(plan, config))
         self._bias = lru_cache(2 * config.depth)(self._work_out_bias)
-        self._spare: list[SwinWorkspace] = []
-        self._spare_lock = threading.Lock()
+        self._crew = Crew(self.threads, lambda: SwinWorkspace(config, self.weights.dtype))
 
     @property
     def embed_dim(self) -> int:
@@ -113,7 +110,7 @@ class SwinEngine:
             attention=windows,
             stages=stages,
         )
-        self._run(task, images)
+        self._crew.run(task, images, largest_pack=PACK_IMAGES, together=stages is not None)
         return Tokens(
             all=task.out,
             grid=(way[-1].rows, way[-1].columns),
@@ -138,68 +135,3 @@ class SwinEngine:
 
     def _work_out_bias(self, block: int, window: int, shift: int) -> Array:
         return window_bias(self.weights.blocks[block].bias_table, window, shift, self.config.window_size)
-
-    def _run(self, task: SwinPass, images: int) -> None:
-        with BLAS.single_threaded():
-            if task.stages is not None or self.threads == 1:
-                step = max(images, 1) if task.stages is not None else PACK_IMAGES
-                self._run_packs(task, _cut(0, images, step), threads=1)
-                return
-            alone = images - images % self.threads
-            step = max(1, min(alone // self.threads, PACK_IMAGES))
-            self._run_packs(task, _cut(0, alone, step), threads=self.threads)
-            if alone < images:
-                self._run_teams(task, range(alone, images))
-
-    def _run_packs(self, task: SwinPass, packs: list[range], *, threads: int) -> None:
-        """Work the packs off, each in one thread."""
-        lock = threading.Lock()
-        waiting = iter(packs)
-        stop = threading.Event()
-
-        def work() -> None:
-            with self._workspace() as space:
-                while not stop.is_set():
-                    with lock:
-                        pack = next(waiting, None)
-                    if pack is None:
-                        return
-                    space.prepare(task.plans(len(pack)), len(pack))
-                    task.run(pack, space, Team(1), 0)
-
-        if packs:
-            run_together([work] * min(threads, len(packs)), on_failure=stop.set)
-
-    def _run_teams(self, task: SwinPass, images: range) -> None:
-        """Give each image to a team, the teams as alike as it goes."""
-        with ExitStack() as stack:
-            jobs: list[Callable[[], None]] = []
-            teams: list[Team] = []
-            for place, image in enumerate(images):
-                first, last = (self.threads * edge // len(images) for edge in (place, place + 1))
-                team, space = Team(last - first), stack.enter_context(self._workspace())
-                space.prepare(task.plans(1), 1)
-                teams.append(team)
-                pack = range(image, image + 1)
-                jobs.extend(partial(task.run, pack, space, team, member) for member in range(team.size))
-
-            def wake_all() -> None:
-                for team in teams:
-                    team.give_up()
-
-            run_together(jobs, on_failure=wake_all)
-
-    @contextmanager
-    def _workspace(self) -> Iterator[SwinWorkspace]:
-        with self._spare_lock:
-            space = self._spare.pop() if self._spare else SwinWorkspace(self.config, self.weights.dtype)
-        try:
-            yield space
-        finally:
-            with self._spare_lock:
-                if len(self._spare) < self.threads:
-                    self._spare.append(space)
-
-
-def _cut(start: int, stop: int, step: int) -> list[range]:
-    return [range(first, min(first + step, stop)) for first in range(start, stop, step)]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vitseek.engines import kernels
-from vitseek.engines.forward import Team
+from vitseek.engines.crew import Team
 from vitseek.engines.swin_fold import FoldedSwin, FoldedSwinBlock
 from vitseek.engines.swin_plan import BlockPlan, StagePlan
 from vitseek.models.swin import MERGE_EPS, Stages
@@ -83,7 +83,11 @@ class SwinPass:
     attention: Mapping[int, Array] = field(default_factory=dict)
     stages: Stages | None = None
 
-    def run(self, images: range, space: SwinWorkspace, team: Team, member: int) -> None:
+    def prepare(self, space: SwinWorkspace, images: int, members: int) -> None:
+        """Make room for so many images; what belongs to a member is made when it is needed."""
+        space.prepare(self.plans(images), images)
+
+    def run(self, images: range, space: SwinWorkspace, member: int, team: Team) -> None:
         """Do ``member``'s share of the pass over ``images``; ``space`` is shared by the team."""
         plans = self.plans(len(images))
         x = space.rows("x0", len(images) * plans[0].rows * plans[0].columns, self.config.embed_dim)
