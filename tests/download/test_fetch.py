@@ -260,6 +260,13 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(server, monkeypat
 
 
 @on_a_server
+def test_the_caller_may_allow_fewer_pixels_than_for_files(server):
+    assert fetch_picture(f"{server[0]}/cat", allow_private=True, limit_pixels=31 * 37).data == picture()
+    with pytest.raises(ImageTooLargeError, match="31 × 37"):
+        fetch_picture(f"{server[0]}/cat", allow_private=True, limit_pixels=31 * 37 - 1)
+
+
+@on_a_server
 @pytest.mark.parametrize("path", ["drip", "drip-headers", "silent"])
 def test_a_server_that_drips_is_left_after_the_deadline(server, path):
     start = time.monotonic()

@@ -277,7 +277,7 @@ def test_a_picture_from_an_allowed_address_is_searched_like_an_upload(two_spaces
     picture = png(draw((40, 80, 190), 5))
     asked_for = []
 
-    def fetch(address: str, *, allow_private: bool) -> SimpleNamespace:
+    def fetch(address: str, *, allow_private: bool, **_limits: object) -> SimpleNamespace:
         asked_for.append((address, allow_private))
         return SimpleNamespace(data=picture)
 
@@ -287,6 +287,20 @@ def test_a_picture_from_an_allowed_address_is_searched_like_an_upload(two_spaces
     assert tiles(response) == [match.id for match in two_spaces.search(picture)]
     assert parts(response) == [("blue.png", "1")]
     assert asked_for == [("https://example.org/sea/blue.png?size=2", False)]
+
+
+def test_pictures_from_addresses_are_held_to_what_uploads_are_held_to(two_spaces, tmp_path, monkeypatch):
+    picture, limits = png(draw((40, 80, 190), 5)), []
+
+    def fetch(address: str, *, allow_private: bool, **given: float) -> SimpleNamespace:
+        limits.append(given)
+        return SimpleNamespace(data=picture)
+
+    monkeypatch.setattr("vitseek.download.fetch.fetch_picture", fetch)
+    options = replace(OPTIONS, allow_addresses=True, upload_limit_bytes=70_001, limit_pixels=1_009)
+    allowing = Site.over(two_spaces, options, thumbnails=tmp_path)
+    assert Browser(allowing).get("/", {"q": "http://a.example + 2 http://b.example"}).status_code == 200
+    assert limits == [{"limit_bytes": 70_001, "limit_pixels": 1_009, "deadline_s": 10.0}] * 2
 
 
 def test_words_go_through_the_door_of_uploads_and_pictures_of_the_gallery_do_not(reader, reading_site, monkeypatch):

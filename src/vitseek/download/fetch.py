@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypedDict
 
 import httpcore
 import httpx
@@ -29,6 +30,14 @@ GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib.decompressobj: look at the header
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
+class FetchKeywords(TypedDict, total=False):
+    """What :func:`fetch_picture` may be held to."""
+
+    limit_bytes: int
+    limit_pixels: int | None
+    deadline_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A picture as a server sent it, and the address that gave it in the end."""
@@ -42,6 +51,7 @@ def fetch_picture(
     *,
     allow_private: bool = False,
     limit_bytes: int = LIMIT_BYTES,
+    limit_pixels: int | None = None,
     deadline_s: float = DEADLINE_S,
 ) -> Fetched:
     """Fetch one picture.
@@ -54,6 +64,8 @@ def fetch_picture(
         Also ask this machine and its own network.
     limit_bytes
         Stop when more than this came; compressed answers count unpacked.
+    limit_pixels
+        Refuse pictures with more pixels; by default the limit for files.
     deadline_s
         For everything together: names, connections, redirects, the last byte.
 
@@ -70,15 +82,18 @@ def fetch_picture(
     ImageTooLargeError, MissingDecoderError
         If it is an image that cannot be decoded here.
     """
-    return _Fetch(address, allow_private, limit_bytes, Deadline(deadline_s)).run()
+    return _Fetch(address, allow_private, limit_bytes, limit_pixels, Deadline(deadline_s)).run()
 
 
 class _Fetch:
-    def __init__(self, address: str, allow_private: bool, limit_bytes: int, deadline: Deadline) -> None:
+    def __init__(
+        self, address: str, allow_private: bool, limit_bytes: int, limit_pixels: int | None, deadline: Deadline
+    ) -> None:
         self.address = address
         self.current = address
         self.allow_private = allow_private
         self.limit_bytes = limit_bytes
+        self.limit_pixels = limit_pixels
         self.deadline = deadline
 
     def run(self) -> Fetched:
@@ -183,7 +198,7 @@ class _Fetch:
             raise self.error("the answer is empty")
         self.sniff(data[: formats.SNIFF_BYTES])
         try:
-            decode(data)
+            decode(data, limit_pixels=self.limit_pixels)
         except UnreadableImageError as error:
             raise self.error(error.reason) from error
         except ImageError as error:

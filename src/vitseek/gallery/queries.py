@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from vitseek.gallery.stores.catalog import Catalog
 from vitseek.preprocess.decode import source_name
 from vitseek.preprocess.image import ImageSource
 from vitseek.search.query import Expression, Term, parse
+
+if TYPE_CHECKING:
+    from vitseek.download.fetch import FetchKeywords
 
 Query = ImageSource | NDArray[np.floating] | ImageId | Expression
 Addresses = Literal["public", "any", "none"]
@@ -76,8 +79,15 @@ def expression(query: Any) -> Expression:
     )
 
 
-def fetch_addresses(query: Expression, allowed: Addresses, *, offline: bool = False) -> Expression:
+def fetch_addresses(
+    query: Expression, allowed: Addresses, *, offline: bool = False, **limits: Unpack["FetchKeywords"]
+) -> Expression:
     """The query with every address replaced by the picture that it gives.
+
+    Parameters
+    ----------
+    limits
+        Of each picture; see :func:`vitseek.download.fetch.fetch_picture`.
 
     Raises
     ------
@@ -86,10 +96,10 @@ def fetch_addresses(query: Expression, allowed: Addresses, *, offline: bool = Fa
     """
     if not any(term.kind == "address" for term in query.active):
         return query
-    return Expression(tuple(_fetched(term, allowed, offline) if term.weight else term for term in query.terms))
+    return Expression(tuple(_fetched(term, allowed, offline, limits) if term.weight else term for term in query.terms))
 
 
-def _fetched(term: Term, allowed: Addresses, offline: bool) -> Term:
+def _fetched(term: Term, allowed: Addresses, offline: bool, limits: "FetchKeywords") -> Term:
     if term.kind != "address":
         return term
     if offline:
@@ -99,7 +109,7 @@ def _fetched(term: Term, allowed: Addresses, offline: bool) -> Term:
         raise AddressError(term.value, reason)
     from vitseek.download.fetch import fetch_picture
 
-    fetched = fetch_picture(term.value, allow_private=allowed == "any")
+    fetched = fetch_picture(term.value, allow_private=allowed == "any", **limits)
     return replace(term, kind="picture", value=fetched.data, name=term.value)
 
 

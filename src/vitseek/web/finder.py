@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import cast
 
+from vitseek.gallery.queries import fetch_addresses
 from vitseek.gallery.searching import SearchKeywords
 from vitseek.search.fusion import Fusion
 from vitseek.search.query import Expression
@@ -19,6 +20,7 @@ from vitseek.web.spaces import Slider, slider_of
 SAMPLES = 20
 SHORT_S = 0.1
 SPACE_WITHOUT_WORDS = "knows pictures only"  # of the gallery's sentences on where words are searched
+DEADLINE_S = 20.0  # for all pictures that one query names by address
 GOLDEN = 0.6180339887498949  # steps by the golden ratio never fall on the same images twice in a row
 
 
@@ -73,7 +75,7 @@ def find(site: Site, asked: Asked, *, exclude_query: bool) -> Found:
     """
     params, expression = asked.params, asked.searched
     slider = slider_of(site, params, asked.expression)
-    work = expression.has_words or any(term.kind == "address" for term in expression.active)
+    addresses = sum(term.kind == "address" for term in expression.active)
     notes: list[str] = []
     options: SearchKeywords = {
         **_spaces(params, slider),
@@ -85,8 +87,16 @@ def find(site: Site, asked: Asked, *, exclude_query: bool) -> Found:
         "report": notes.append,
     }
     searched = site.gallery.spaces_of(expression, **options)
-    with site.embedding.enter() if work else nullcontext():
+    with site.embedding.enter() if expression.has_words or addresses else nullcontext():
         start = time.perf_counter()
+        if addresses:  # held to what uploads are held to; together they take no longer than one
+            expression = fetch_addresses(
+                expression,
+                options["addresses"],
+                limit_bytes=site.options.upload_limit_bytes,
+                limit_pixels=site.options.limit_pixels,
+                deadline_s=DEADLINE_S / addresses,
+            )
         matches = site.gallery.search(expression, **options)
         search_s = time.perf_counter() - start
     fused = len(searched) > 1
