@@ -69,11 +69,3 @@ def test_working_memory_is_made_once_and_used_again() -> None:
     for _ in range(5):
         crew.run(Counting(), 4, largest_pack=1)
     assert 1 <= len(made) <= 2
-
-
-def test_the_columns_of_a_layer_are_shared_without_gap_or_overlap() -> None:
-    for size in (1, 2, 3, 5, 16):
-        for columns in (7, 16, 192, 768, 1000, 3072):
-            team = Team(size)
-            shares = [team.columns_of(member, columns) for member in range(size)]
-            assert [number for share in shares for number in range(share.start, share.stop)] == list(range(columns))

@@ -75,13 +75,13 @@ def test_only_the_first_tokens_of_the_last_block_are_computed_where_they_suffice
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    usual = forward.Pass._hidden
+    usual = forward.Pass._feed_forward
 
-    def counting(self: forward.Pass, mlp: object, normed: np.ndarray, *args: object) -> None:
-        rows.append(len(normed))
-        usual(self, mlp, normed, *args)  # type: ignore[arg-type]
+    def counting(self: forward.Pass, mlp: object, x: np.ndarray, *args: object) -> None:
+        rows.append(len(x))
+        usual(self, mlp, x, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(forward.Pass, "_hidden", counting)
+    monkeypatch.setattr(forward.Pass, "_feed_forward", counting)
     clip, pooled = (dataclasses.replace(SMALL, **FAMILIES[name]) for name in ("clip", "pool beside class token"))
     for config, rule, last in ((SMALL, "cls", 1), (clip, "embedding", 1), (clip, "gem", 36), (pooled, "embedding", 39)):
         rows.clear()

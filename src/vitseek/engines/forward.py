@@ -45,8 +45,8 @@ class Workspace:
         self.mixed = self._array("mixed", rows, width)
         self.hidden = self._array("hidden", rows, hidden)
         self.gates = self._array("gates", rows, 2 * hidden) if swiglu else self.hidden
-        self.branch = self.normed if members == 1 else self._array("branch", rows, width)  # see Pass.run
-        self.qkv = self._array("qkv", rows, 3 * width)
+        # A member may be one block ahead of another that still reads keys and values: two copies in turn.
+        self.qkv = [self._array(f"qkv{turn}", rows, 3 * width) for turn in range(min(members, 2))]
         # The same numbers serve attention scores and GELU, one after the other.
         size = max(SCORES_LIMIT, tokens, 2 * max(kernels.BLOCK_NUMBERS, hidden))
         self.scratch = [self._array(f"scratch{member}", 1, size)[0] for member in range(members)]
@@ -92,31 +92,24 @@ class Pass:
     def run(self, images: range, space: Workspace, member: int, team: Team) -> None:
         """Do ``member``'s share of the pass over ``images``; ``space`` is prepared and shared by the team."""
         x, normed, width = space.x, space.normed, self.config.embed_dim
-        mine, columns = team.rows_of(member, len(x)), team.columns_of(member, width)
+        mine = team.rows_of(member, len(x))
         self._embed(images, x, mine)
         if self.weights.pre_norm is not None:
             self._norm(self.weights.pre_norm, x[mine], x[mine])
         self._tell("embed", x)
         for index, block in enumerate(self.weights.blocks):
             self._normalise(x[mine], normed[mine])
-            team.meet()  # normed has all rows
             if self.wanted is not None and index == self.config.depth - 1:
                 self._finish_first_tokens(images, block, space, member, team)
                 return
-            self._queries_keys_values(images, block, space, member, team)
-            self._attend(images, index, space, member, team)
-            team.meet()  # mixed has all columns
-            np.matmul(space.mixed, block.proj_weight[:, columns], out=space.branch[:, columns])
-            kernels.add_branch(x[:, columns], space.branch[:, columns], block.proj_bias[columns])
-            team.meet()  # x has all columns
-            self._normalise(x[mine], normed[mine])
-            team.meet()
-            self._hidden(block.mlp, normed, space.hidden, space.gates, team.columns_of(member, self.config.mlp_dim),
-                         space.scratch[member])  # fmt: skip
-            team.meet()  # hidden has all columns
-            np.matmul(space.hidden, block.mlp.down_weight[:, columns], out=space.branch[:, columns])
-            kernels.add_branch(x[:, columns], space.branch[:, columns], block.mlp.down_bias[columns])
-            team.meet()
+            qkv = space.qkv[index % len(space.qkv)]
+            self._queries_keys_values(images, block, normed, qkv, mine)
+            team.meet()  # qkv has the rows of all members
+            self._attend(images, index, qkv, space.mixed, mine, space.scratch[member])
+            branch = normed[mine]
+            np.matmul(space.mixed[mine], block.proj_weight, out=branch)
+            kernels.add_branch(x[mine], branch, block.proj_bias)
+            self._feed_forward(block.mlp, x[mine], branch, space.hidden[mine], space.gates[mine], space.scratch[member])
             self._tell(f"block.{index}", x)
         out = self.out[images.start : images.stop].reshape(-1, width)[mine]
         self._norm(self.weights.norm, x[mine], out)
@@ -151,19 +144,12 @@ class Pass:
                     self._norm(self.weights.patch_norm, target, target)
                 target += self.positions[first:last]
 
-    def _queries_keys_values(
-        self, images: range, block: FoldedBlock, space: Workspace, member: int, team: Team
-    ) -> None:
-        """Write queries, keys and values of the normed rows to ``space.qkv``; all of them are there at the end."""
-        columns = team.columns_of(member, 3 * self.config.embed_dim)
-        np.matmul(space.normed, block.qkv_weight[:, columns], out=space.qkv[:, columns])
-        biased = slice(columns.start, min(columns.stop, len(block.qk_bias)))
-        if biased.start < biased.stop:
-            kernels.add_bias(space.qkv[:, biased], block.qk_bias[biased])
-        team.meet()
+    def _queries_keys_values(self, images: range, block: FoldedBlock, normed: Array, qkv: Array, mine: slice) -> None:
+        """Write my rows of queries, keys and values to ``qkv``, shape (R, 3 D)."""
+        np.matmul(normed[mine], block.qkv_weight, out=qkv[mine])
+        kernels.add_bias(qkv[mine, : len(block.qk_bias)], block.qk_bias)
         if self.rotation is not None:
-            self._rotate(images, space.qkv, team.rows_of(member, len(space.qkv)), with_query=True)
-            team.meet()
+            self._rotate(images, qkv, mine, with_query=True)
 
     def _rotate(self, images: range, qkv: Array, mine: slice, *, with_query: bool) -> None:
         """Turn (queries and) keys of the patches among my rows by their places; prefix tokens have none."""
@@ -176,23 +162,18 @@ class Pass:
             if first < here.stop:
                 kernels.rotate(pairs[rows, 0 if with_query else heads : 2 * heads], self.rotation[places])
 
-    def _attend(self, images: range, index: int, space: Workspace, member: int, team: Team) -> None:
-        """Write what my heads mix to ``space.mixed``; with more members than heads, heads are cut by rows."""
+    def _attend(self, images: range, index: int, qkv: Array, mixed: Array, mine: slice, scratch: Array) -> None:
         kept = self.attention.get(index)
-        cuts = -(-team.size // self.config.num_heads)
-        units = team.rows_of(member, self.config.num_heads * cuts)
-        for place, image in enumerate(images):
-            keys = slice(place * self.tokens, (place + 1) * self.tokens)
-            for head, cut in (divmod(unit, cuts) for unit in range(units.start, units.stop)):
-                here = slice(self.tokens * cut // cuts, self.tokens * (cut + 1) // cuts)
-                rows = slice(keys.start + here.start, keys.start + here.stop)
-                query, key, value = self._head(space.qkv, head)
+        for image, base, here in self._images(images, mine):
+            rows, keys = slice(base + here.start, base + here.stop), slice(base, base + self.tokens)
+            for head in range(self.config.num_heads):
+                query, key, value = self._head(qkv, head)
                 kernels.attend(
                     query[rows],
                     key[keys],
                     value[keys],
-                    out=space.mixed[rows, self._columns(head)],
-                    scores=space.scratch[member],
+                    out=mixed[rows, self._columns(head)],
+                    scores=scratch,
                     kept=None if kept is None else kept[image, head, here],
                 )
 
@@ -205,20 +186,18 @@ class Pass:
         query, key, value = (qkv[:, part * width : (part + 1) * width][:, columns] for part in range(3))
         return query, key, value
 
-    def _hidden(
-        self, mlp: FoldedMlp, normed: Array, hidden: Array, gates: Array, columns: slice, scratch: Array
+    def _feed_forward(
+        self, mlp: FoldedMlp, x: Array, branch: Array, hidden: Array, gates: Array, scratch: Array
     ) -> None:
-        """Write some columns of the feed-forward's hidden layer."""
-        if self.config.mlp_layer != "swiglu":
-            np.matmul(normed, mlp.up_weight[:, columns], out=hidden[:, columns])
-            kernels.ACTIVATIONS[self.config.mlp_layer](hidden[:, columns], mlp.up_bias[columns], scratch=scratch)
-            return
-        values = slice(self.config.mlp_dim + columns.start, self.config.mlp_dim + columns.stop)
-        for part in (columns, values):
-            np.matmul(normed, mlp.up_weight[:, part], out=gates[:, part])
-        kernels.bias_swiglu(
-            gates[:, columns], gates[:, values], mlp.up_bias[columns], mlp.up_bias[values], out=hidden[:, columns]
-        )
+        """Add the feed-forward branch to ``x``; all arrays have the same rows."""
+        self._normalise(x, branch)
+        np.matmul(branch, mlp.up_weight, out=gates)
+        if self.config.mlp_layer == "swiglu":
+            kernels.bias_swiglu(gates, mlp.up_bias, out=hidden)
+        else:
+            kernels.ACTIVATIONS[self.config.mlp_layer](gates, mlp.up_bias, scratch=scratch)
+        np.matmul(hidden, mlp.down_weight, out=branch)
+        kernels.add_branch(x, branch, mlp.down_bias)
 
     def _finish_first_tokens(
         self, images: range, block: FoldedBlock, space: Workspace, member: int, team: Team
@@ -231,13 +210,13 @@ class Pass:
         """
         assert self.wanted is not None
         width, heads = self.config.embed_dim, self.config.num_heads
+        qkv = space.qkv[0]
         if self.rotation is not None:
-            mine = team.rows_of(member, len(space.qkv))
-            keys = space.qkv[mine, width : 2 * width]
-            np.matmul(space.normed[mine], block.qkv_weight[:, width : 2 * width], out=keys)
-            kernels.add_bias(keys, block.qk_bias[width:])
-            self._rotate(images, space.qkv, mine, with_query=False)
-            team.meet()
+            mine = team.rows_of(member, len(qkv))
+            np.matmul(space.normed[mine], block.qkv_weight[:, width : 2 * width], out=qkv[mine, width : 2 * width])
+            kernels.add_bias(qkv[mine, width : 2 * width], block.qk_bias[width:])
+            self._rotate(images, qkv, mine, with_query=False)
+        team.meet()  # normed, and the keys, have the rows of all members
         if member:
             return
         first = (np.arange(len(images))[:, None] * self.tokens + np.arange(self.wanted)).ravel()
@@ -256,19 +235,15 @@ class Pass:
             if asked is not None:
                 scores = asked[:, rows].reshape(-1, width) @ tokens.T  # (H * wanted, N)
             else:
-                keys = space.qkv[place * self.tokens : (place + 1) * self.tokens, width : 2 * width]
+                keys = qkv[place * self.tokens : (place + 1) * self.tokens, width : 2 * width]
                 scores = by_head[:, rows] @ keys.reshape(self.tokens, heads, -1).transpose(1, 2, 0)
                 scores = scores.reshape(-1, self.tokens)
             seen[:, rows] = (softmax(scores, out=scores) @ tokens).reshape(heads, -1, width)
         mixed = (seen @ value_weight.transpose(1, 0, 2)).transpose(1, 0, 2).reshape(-1, width)
         count = len(first)
-        branch, hidden, gates = space.branch[:count], space.hidden[:count], space.gates[:count]
-        np.matmul(mixed, block.proj_weight, out=branch)
+        branch = mixed @ block.proj_weight
         kernels.add_branch(x, branch, block.proj_bias)
-        self._normalise(x, normed)
-        self._hidden(block.mlp, normed, hidden, gates, slice(0, self.config.mlp_dim), space.scratch[member])
-        np.matmul(hidden, block.mlp.down_weight, out=branch)
-        kernels.add_branch(x, branch, block.mlp.down_bias)
+        self._feed_forward(block.mlp, x, branch, space.hidden[:count], space.gates[:count], space.scratch[member])
         self._norm(self.weights.norm, x, self.out[images.start : images.stop].reshape(count, width))
 
     def _normalise(self, x: Array, out: Array) -> None:

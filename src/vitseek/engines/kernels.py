@@ -23,7 +23,7 @@ LEAST_SUM, LARGEST_SUM = 1e-24, 1e30
 
 def blocks_of(rows: int, columns: int) -> Iterator[slice]:
     """Cut ``rows`` so that each block has about :data:`BLOCK_NUMBERS` numbers (one row at least)."""
-    step = max(1, BLOCK_NUMBERS // max(1, columns))
+    step = max(1, BLOCK_NUMBERS // columns)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
 
@@ -93,17 +93,18 @@ def bias_quick_gelu(hidden: Array, bias: Array, *, scratch: Array) -> None:
 ACTIVATIONS = {"gelu": bias_gelu, "gelu-tanh": bias_gelu_tanh, "quick-gelu": bias_quick_gelu}
 
 
-def bias_swiglu(gate: Array, value: Array, gate_bias: Array, value_bias: Array, *, out: Array) -> None:
-    """Write SiLU(2 (gate + gate_bias)) * (value + value_bias) to ``out``; all of shape (rows, F). Overwrites both."""
+def bias_swiglu(both: Array, bias: Array, *, out: Array) -> None:
+    """Write SiLU(gate) * value to ``out``, shape (rows, F), for ``both + bias`` = (gate / 2, value), (rows, 2 F)."""
+    half = out.shape[1]
     one = out.dtype.type(1)
-    for rows in blocks_of(*out.shape):
-        half, factor, result = gate[rows], value[rows], out[rows]
-        half += gate_bias
-        factor += value_bias
-        np.tanh(half, out=result)
+    for rows in blocks_of(*both.shape):
+        block, result = both[rows], out[rows]
+        block += bias
+        gate, value = block[:, :half], block[:, half:]
+        np.tanh(gate, out=result)
         result += one
-        result *= half
-        result *= factor
+        result *= gate
+        result *= value
 
 
 def rotate(heads: NDArray[np.complexfloating], rotation: NDArray[np.complexfloating]) -> None:
