@@ -19,6 +19,7 @@ from tests.weights.checkpoints import (
 )
 from vitseek.errors import UsageError, WeightsError, WeightsKeyError
 from vitseek.models.config import ViTConfig, parameter_shapes
+from vitseek.weights.arrays import ArrayFile
 from vitseek.weights.loader import load_weights
 
 replace = dataclasses.replace
@@ -206,6 +207,19 @@ def test_double_precision_becomes_float32(tmp_path: Path, rng: np.random.Generat
     loaded = load_weights(tmp_path / "a.npz")
     assert {array.dtype for array in loaded.params.values()} == {np.dtype(np.float32)}
     np.testing.assert_array_equal(loaded.params["norm.bias"], params["norm.bias"])
+
+
+def test_loading_reads_no_parameter_but_the_positions(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    usual = ArrayFile.__getitem__
+    monkeypatch.setattr(ArrayFile, "__getitem__", lambda self, name: (read.append(name), usual(self, name))[1])
+    arrays = transformers_vit(random_params(SMALL, rng))
+    loaded = load_weights(save_safetensors(tmp_path / "a.safetensors", arrays))
+    assert read == ["embeddings.position_embeddings"]
+    _ = loaded.params["blocks.1.attn.qkv.weight"]
+    assert read[1:] == [f"encoder.layer.1.attention.attention.{one}.weight" for one in ("query", "key", "value")]
 
 
 def test_a_naming_can_be_forced_and_an_unknown_one_is_named(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 from vitseek.models.config import ViTConfig
 from vitseek.weights.arrays import AnyArray
 
+ADAPTED = ("pos_embed", "reg_token")  # the parameters that `adapt_positions` looks at and rewrites
+
 
 def adapt_positions(params: dict[str, AnyArray], config: ViTConfig) -> list[str]:
     """Rewrite ``pos_embed`` (and ``reg_token``) in place where the layout is one of timm's; say so."""

@@ -57,8 +57,9 @@ class LoadedWeights:
     Parameters
     ----------
     params
-        Canonical name to array: exactly the names and shapes of ``parameter_shapes(config)``, float32. Read-only
-        views of the mapped file where its layout allows.
+        Canonical name to array: exactly the names and shapes of ``parameter_shapes(config)``, float32, read on access
+        and not kept. Read-only views of the mapped file where its layout allows; what is stored in half precision or
+        in parts is converted or joined at that moment, so that never more than one such copy is in memory.
     preprocessing
         As found beside the file, in the fields of ``ImagePreprocessing``; ``None`` if nothing was found.
     usual_pictures

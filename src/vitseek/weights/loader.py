@@ -14,7 +14,7 @@ from vitseek.models.architectures import ModelConfig, parameter_shapes
 from vitseek.models.config import ViTConfig
 from vitseek.models.text import TextConfig, text_parameter_shapes
 from vitseek.models.tokens import usual_pooling
-from vitseek.weights.adapt import adapt_positions, canonical_shapes
+from vitseek.weights.adapt import ADAPTED, adapt_positions, canonical_shapes
 from vitseek.weights.arrays import AnyArray, ArrayFile
 from vitseek.weights.description import Sidecar
 from vitseek.weights.difference import listing
@@ -85,9 +85,11 @@ def load_weights(
     notes += _leave_out(renamed, shapes, config, text)
     _check(file, arrays, renamed, shapes, _Wanted.of(config, text), source)
     towers = {canonical: partial(_stack, arrays, renamed, canonical) for canonical in renamed.sources}
-    params = {name: read() for name, read in towers.items() if not _is_text(name) and name not in SCALARS}
+    pictures = {name: read for name, read in towers.items() if not _is_text(name) and name not in SCALARS}
     if isinstance(config, ViTConfig):
-        notes += adapt_positions(params, config)
+        adapted = {name: pictures[name]() for name in ADAPTED if name in pictures}
+        notes += adapt_positions(adapted, config)
+        pictures |= {name: partial(np.asarray, array) for name, array in adapted.items()}
     notes += _left_out(renamed)
     tower = None
     if text is not None:
@@ -98,7 +100,7 @@ def load_weights(
             **{name: float(towers[name]()) if name in towers else None for name in SCALARS},
         )
     return LoadedWeights(
-        params=params,
+        params=LazyArrays(pictures),
         config=config,
         preprocessing=sidecar.preprocessing,
         pooling=sidecar.pooling or usual_pooling(config),

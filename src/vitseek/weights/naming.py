@@ -6,7 +6,7 @@ matrix, stacked in that order (query, key, value). The tables themselves are in 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -157,7 +157,7 @@ class Pattern:
                 numbers.append(word)
         return cls(".".join(words), numbered, tuple(numbers), kind)
 
-    @property
+    @cached_property
     def templates(self) -> tuple[str, ...]:
         """How a table may write this name: with ``*`` for its last word or the word itself, ``#`` or the numbers."""
         written = (self.template,) if self.template == self.numbered else (self.numbered, self.template)
@@ -168,7 +168,7 @@ class Pattern:
         if not prefix:
             return self
         bare, numbered = (one.removeprefix(prefix) for one in (self.template, self.numbered))
-        return replace(self, template=bare, numbered=numbered)
+        return Pattern(bare, numbered, self.numbers, self.kind)
 
     def fill(self, template: str) -> str:
         """Put this name's numbers and last word into another template.

@@ -1,6 +1,7 @@
 """Find out whose names a file uses, and give every array its canonical name."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vitseek.errors import UsageError, WeightsKeyError
@@ -58,8 +59,7 @@ def rename(shapes: Shapes, *, naming: str | None = None, where: str = "the file"
         raise UsageError(f"no naming called {naming!r}; the known ones: {', '.join(NAMINGS)}.")
     candidates = [NAMINGS[naming]] if naming else [one for one in NAMINGS.values() if _may_be(one, shapes)]
     names = {name: Pattern.of(name) for name in shapes}
-    attempts = [_apply(one, prefix, names) for one in candidates for prefix in one.prefixes]
-    best = max(attempts, key=lambda one: (len(shapes) - len(one.extra) - len(one.incomplete), bool(one.naming.told_by)))
+    best = _explained_best(candidates, names)
     if not any("blocks." in name and not name.startswith("text.") for name in best.sources):
         if any(name.startswith("text.blocks.") for name in best.sources):
             raise WeightsKeyError(
@@ -74,13 +74,35 @@ def rename(shapes: Shapes, *, naming: str | None = None, where: str = "the file"
     return best
 
 
-def _apply(naming: Naming, prefix: str, names: Mapping[str, Pattern]) -> Renamed:
+def _explained_best(candidates: Iterable[Naming], names: Mapping[str, Pattern]) -> Renamed:
+    """The table and prefix that leave the fewest names over; of equals one told by the shapes, or the first."""
+    best: Renamed | None = None
+    left_over = math.inf
+    for naming in candidates:
+        for prefix in naming.prefixes:
+            attempt = _apply(naming, prefix, names, at_most=left_over)
+            if attempt is None:
+                continue
+            came = len(attempt.extra) + len(attempt.incomplete)
+            told = bool(naming.told_by) and best is not None and not best.naming.told_by
+            if best is None or came < left_over or (came == left_over and told):
+                best, left_over = attempt, came
+    assert best is not None  # the first attempt may leave over all names
+    return best
+
+
+def _apply(naming: Naming, prefix: str, names: Mapping[str, Pattern], *, at_most: float) -> Renamed | None:
+    """Translate all names by one table; None as soon as more than ``at_most`` are left over."""
     found: dict[str, dict[int, str]] = {}
     extra: list[str] = []
     ignored: dict[str, str] = {}
     for name, pattern in names.items():
-        bare = pattern.without(prefix)
-        places = naming.places(bare) if name.startswith(prefix) else None
+        if len(extra) > at_most:
+            return None
+        bare, places = pattern, None
+        if name.startswith(prefix):
+            bare = pattern.without(prefix)
+            places = naming.places(bare)
         if places is None:
             bare = pattern
             places = naming.places(pattern, head=True)
