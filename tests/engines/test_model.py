@@ -229,7 +229,7 @@ def test_own_weights_for_a_model_of_the_zoo(tmp_path: Path, rng: np.random.Gener
     [
         (("dinov2-bas",), {}, UnknownModelError, "dinov2-base"),
         (("no/such/file.safetensors",), {}, WeightsError, "file.safetensors"),
-        (("dinov2-base",), {"engine": "abacus"}, ConfigError, "engine must be one of numpy"),
+        (("dinov2-base",), {"engine": "abacus"}, ConfigError, "engine must be one of numpy, onnx, openvino"),
         (("dinov2-base",), {"pooling": "max"}, ConfigError, "pooling must be one of"),
         (("dinov2-base",), {"offline": True}, OfflineError, "facebook/dinov2-base"),
     ],
@@ -253,9 +253,9 @@ def folded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one name whenever an image tower is folded."""
     names: list[str] = []
 
-    def counting(params: object, config: ViTConfig, *others: object) -> object:
+    def counting(params: object, config: ViTConfig, *others: object, **named: object) -> object:
         names.append(f"{config.embed_dim} wide")
-        return build_engine(params, config, *others)  # type: ignore[arg-type]
+        return build_engine(params, config, *others, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr("vitseek.engines.model.build_engine", counting)
     return names

@@ -39,7 +39,9 @@ def index(
     ] = None,
     gallery: GalleryOption = None,
     model: ModelOption = None,
-    engine: Annotated[str, typer.Option(metavar="NAME", help="What computes the features: numpy.")] = "numpy",
+    engine: Annotated[
+        str, typer.Option(metavar="NAME", help="What computes the features: numpy, onnx or openvino.")
+    ] = "numpy",
     labels_from_folders: Annotated[
         bool | None,
         typer.Option(help="The first folder below PATH becomes a label (remembered).", show_default=False),
@@ -81,12 +83,11 @@ def index(
       vitseek index photos /mnt/archive --gallery ~/pictures
       vitseek index                        all folders of the gallery here, above, or last used
     """
-    from vitseek.engines.model import ENGINES
+    from vitseek.engines.build import check_engine
     from vitseek.gallery.gallery import Gallery
     from vitseek.gallery.place import Layout
 
-    if engine not in ENGINES:
-        raise UsageError(f"--engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    check_engine(engine)
     folder, roots = _which_gallery(paths or [], gallery)
     is_new = not Layout(folder).exists()
     if rebuild:
@@ -98,6 +99,7 @@ def index(
         model=model,
         offline=offline or None,
         downloading=_download_teller(),
+        engine=engine,
         lock_timeout_s=wait_s,
         waiting=_waiting,
     ) as opened:

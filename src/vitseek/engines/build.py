@@ -1,9 +1,10 @@
-"""Which engine computes a model: chosen by the type of its config, the same for every caller."""
+"""Which engine computes a model: chosen by name and by the type of its config, the same for every caller."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,20 @@ from numpy.typing import NDArray
 from vitseek.engines.base import Embedder
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.swin_engine import SwinEngine
+from vitseek.engines.threads import default_threads
+from vitseek.errors import ConfigError, MissingExtraError
 from vitseek.models.architectures import ModelConfig
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens
 
+if TYPE_CHECKING:
+    from vitseek.engines.graph_engine import Runtime
+
 Array = NDArray[np.floating]
+
+ENGINES = ("numpy", "onnx", "openvino")
+# The packages of each; the extra that brings them has the engine's name.
+PACKAGES = {"numpy": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 
 
 class ImageEngine(Embedder, Protocol):
@@ -38,8 +48,39 @@ class ImageEngine(Embedder, Protocol):
         ...
 
 
+def check_engine(engine: str, config: ModelConfig | None = None) -> None:
+    """Raise unless there is such an engine, its packages are installed, and it computes models of ``config``.
+
+    Nothing is imported: a model that is not needed in the end, or not downloaded yet, costs nothing.
+
+    Raises
+    ------
+    ConfigError, MissingExtraError
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    missing = [package for package in PACKAGES[engine] if find_spec(package) is None]
+    if missing:
+        raise MissingExtraError(
+            f"engine {engine!r} needs {' and '.join(missing)}: pip install 'vitseek[{engine}]'. "
+            "Engine 'numpy' needs nothing else and gives the same features"
+        )
+    if engine != "numpy" and config is not None and not isinstance(config, ViTConfig):
+        raise ConfigError(
+            f"engine {engine!r} computes plain Vision Transformers, and this is a {type(config).__name__[:-6]}: "
+            "take engine 'numpy'"
+        )
+
+
 def build_engine(
-    params: Mapping[str, NDArray[Any]], config: ModelConfig, pooling: str, threads: int | None = None
+    params: Mapping[str, NDArray[Any]],
+    config: ModelConfig,
+    pooling: str,
+    threads: int | None = None,
+    *,
+    engine: str = "numpy",
+    weights_sha256: str | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> ImageEngine:
     """Return the engine of a model's architecture, ready to run.
 
@@ -51,12 +92,37 @@ def build_engine(
         A rule of :data:`vitseek.models.tokens.POOLINGS` that the model can follow.
     threads
         Cores to use; by default all that this process may run on.
+    engine
+        One of :data:`ENGINES`.
+    weights_sha256
+        The identity of ``params``, under which other engines' checks are remembered.
+    report
+        Told, in one sentence, when NumPy has to take over from another engine.
 
     Raises
     ------
     ConfigError
-        If the model cannot pool so.
+        If the model cannot pool so, or the engine does not exist or cannot compute it.
+    MissingExtraError
+        If the engine's packages are not installed.
     """
-    if isinstance(config, ViTConfig):
+    check_engine(engine, config)
+    if not isinstance(config, ViTConfig):
+        return SwinEngine(params, config, pooling, threads)
+    if engine == "numpy":
         return NumpyEngine(params, config, pooling, threads)
-    return SwinEngine(params, config, pooling, threads)
+    from vitseek.engines.graph_engine import GraphEngine
+
+    threads = threads or default_threads()
+    runtime = _runtime(engine, threads)
+    return GraphEngine(params, config, pooling, runtime, threads, weights_sha256=weights_sha256, report=report)
+
+
+def _runtime(engine: str, threads: int) -> Runtime:
+    if engine == "onnx":
+        from vitseek.engines.onnx_engine import OnnxRuntime
+
+        return OnnxRuntime(threads)
+    from vitseek.engines.openvino_engine import OpenVino
+
+    return OpenVino(threads)

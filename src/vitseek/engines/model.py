@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from PIL import Image
 
 from vitseek import zoo
 from vitseek.engines.base import SpaceKey
-from vitseek.engines.build import ImageEngine, build_engine
+from vitseek.engines.build import ENGINES as ENGINES
+from vitseek.engines.build import ImageEngine, build_engine, check_engine
+from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.text import TextSide, no_text_tower, other_pooling
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, ShapeError, UnknownModelError, WeightsError
@@ -32,7 +34,6 @@ from vitseek.weights.loader import LoadedWeights, load_weights
 
 Array = NDArray[np.float32]
 
-ENGINES = ("numpy",)
 # DINOv2 ends its training at 518 px and publishes features, and its processor's settings, for 224 (Oquab et al., 2023).
 DINOV2_PATCH_PX, DINOV2_TRAINED_PX, DINOV2_USED_PX = 14, 518, 224
 LARGEST_LOGIT_SCALE = 20.0  # of its logarithm; CLIP stops at log(100) = 4.6
@@ -57,7 +58,7 @@ class Model:
     labels
         Names of the classes that :meth:`classify` scores, where they are known.
     notes
-        What was inferred about the model, one sentence each.
+        What was inferred about the model, one sentence each; and what turned out while it ran.
     """
 
     def __init__(
@@ -73,8 +74,7 @@ class Model:
         engine: str = "numpy",
         threads: int | None = None,
     ) -> None:
-        if engine not in ENGINES:
-            raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+        check_engine(engine, loaded.config)
         self.name = name
         self.source = source
         self.config: ModelConfig = loaded.config
@@ -86,8 +86,9 @@ class Model:
         self.engine = engine
         self.embed_dim = pooled_dim(loaded.config, pooling)  # which checks that the model can pool so
         self._build: Callable[[], ImageEngine] | None = partial(
-            build_engine, loaded.params, loaded.config, pooling, threads
-        )
+            build_engine, loaded.params, loaded.config, pooling, threads,
+            engine=engine, weights_sha256=loaded.sha256, report=self.notes.append,
+        )  # fmt: skip
         self._built: ImageEngine | None = None
         self._building = threading.Lock()
         if loaded.text is None:
@@ -100,6 +101,7 @@ class Model:
                 f"{name}: pictures become {self.embed_dim} numbers and texts {self._text.config.output_dim}: "
                 "the two towers do not belong together"
             )
+        self._notes_of_loading = len(self.notes)
 
     def __repr__(self) -> str:
         return f"<vitseek model {self.name}: {self.embed_dim}-d, pooling {self.pooling}, {self.engine}>"
@@ -112,6 +114,11 @@ class Model:
                 assert self._build is not None
                 self._built, self._build = self._build(), None  # the parameters as loaded are let go
             return self._built
+
+    @property
+    def late_notes(self) -> list[str]:
+        """What :attr:`notes` got since the model was loaded: that another engine had to be given up."""
+        return self.notes[self._notes_of_loading :]
 
     def space(self) -> SpaceKey:
         """Return what makes this model's vectors comparable with others."""
@@ -221,6 +228,25 @@ class Model:
         """Return what :meth:`embed_pixels` returns, shape (B, embed_dim), from the tokens of those pixels."""
         return _float32(self._engine.pool(tokens))
 
+    def onnx_graph(self, size_px: tuple[int, int], *, tokens: bool = False) -> Any:
+        """Return an ``onnx.ModelProto`` from pixels of (height, width) to features, or to all tokens.
+
+        Raises
+        ------
+        ConfigError
+            If the model is no plain Vision Transformer.
+        ShapeError
+            If pictures of that size do not divide into patches.
+        MissingExtraError
+            If ``onnx`` is not installed.
+        """
+        from vitseek.engines.graph_engine import GraphEngine, graph_of
+
+        engine = self._engine.numpy if isinstance(self._engine, GraphEngine) else self._engine
+        if not isinstance(engine, NumpyEngine):
+            raise ConfigError(f"{self.name} has windows: only plain Vision Transformers are written as ONNX graphs")
+        return graph_of(engine, size_px, pooling=None if tokens else self.pooling)
+
     def classify(self, pixels: Array) -> Array:
         """Return the logits of the checkpoint's own classes, shape (B, num_classes).
 
@@ -291,7 +317,9 @@ def load(
     pos_resize
         Another way to resize the position grid than the model's own; see :class:`vitseek.models.config.ViTConfig`.
     engine
-        What computes: ``"numpy"``.
+        What computes: ``"numpy"``; or ``"onnx"`` (ONNX Runtime) or ``"openvino"``, with the extras of those names.
+        Their features belong to the same space: each graph is first compared with NumPy, which computes instead, and
+        ``notes`` says so, where they are too far apart.
     offline
         Never touch the network; by default what HF_HUB_OFFLINE says.
     progress
@@ -307,9 +335,10 @@ def load(
         If the weights cannot be fetched, read, or do not fit.
     ConfigError
         If policy, pooling or engine do not exist.
+    MissingExtraError
+        If the engine's packages are not installed.
     """
-    if engine not in ENGINES:  # before a download that would be in vain
-        raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    check_engine(engine)  # before a download that would be in vain
     if pooling is not None:
         check_pooling(pooling)
     row = _row_of(model)

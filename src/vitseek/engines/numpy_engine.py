@@ -135,6 +135,10 @@ class NumpyEngine:
     def _project(self, pooled: Array) -> Array:
         return pooled if self.weights.projection is None else pooled @ self.weights.projection
 
+    def places(self, rows: int, columns: int) -> tuple[Array, NDArray[np.complexfloating] | None]:
+        """Return for a grid what is added to its patches, (P, D), and how their channels turn, (P, d / 2) or None."""
+        return self._places(rows, columns)
+
     def _work_out_places(self, rows: int, columns: int) -> tuple[Array, NDArray[np.complexfloating] | None]:
         """Return for a grid what is added to its patches, (P, D), and how their channels turn, (P, d / 2)."""
         weights, config = self.weights, self.config

@@ -55,6 +55,8 @@ class Gallery(Labelling):
         Never touch the network when a model is loaded.
     downloading
         Called with file name, bytes so far and bytes in all (or None) while a model is downloaded.
+    engine
+        What computes the features of models that are loaded here; see ``vitseek.load``.
     lock_timeout_s
         How long writing calls wait for another writing process.
     waiting
@@ -74,6 +76,7 @@ class Gallery(Labelling):
         model: ModelLike | None = None,
         offline: bool | None = None,
         downloading: Downloading | None = None,
+        engine: str = "numpy",
         lock_timeout_s: float = 10.0,
         waiting: Callable[[Holder | None], None] | None = None,
     ) -> None:
@@ -94,7 +97,7 @@ class Gallery(Labelling):
         self._catalog = Catalog(database, self.path)
         self._folders = Folders(self._catalog, self.path)
         self._matrices = MatrixCache(self._catalog, self._layout)
-        self._models = Models(self._catalog, self.path, model, offline=offline, downloading=downloading)
+        self._models = Models(self._catalog, self.path, model, offline=offline, downloading=downloading, engine=engine)
         self._searcher = Searcher(self._catalog, self._matrices, self._models)
         self._labels = Labels(self._catalog)
         self._by_words = ByWords(self._catalog, self._matrices, self._models, self._classify_lock)
@@ -255,7 +258,8 @@ class Gallery(Labelling):
             )
             report = indexer.run(scopes, complete=self._folders.is_everything(scopes))
             if indexer.space is not None:
-                report.notes += new_notes + self._write_cache(indexer.space)
+                late = getattr(self._models.held(indexer.space), "late_notes", [])
+                report.notes += new_notes + late + self._write_cache(indexer.space)
         if report.images:  # a slip, such as indexing an empty folder, must not hide the gallery that is in use
             place.remember(self.path)
         return report

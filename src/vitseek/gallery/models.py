@@ -42,12 +42,14 @@ class Models:
         *,
         offline: bool | None,
         downloading: Downloading | None = None,
+        engine: str = "numpy",
     ) -> None:
         self._catalog = catalog
         self._gallery = gallery
         self._given = given
         self._offline = offline
         self._downloading = downloading
+        self._engine = engine
         self._loaded: dict[int, EmbeddingModel] = {}
         self._mutex = threading.RLock()
 
@@ -89,9 +91,14 @@ class Models:
         with self._mutex:
             if space.id not in self._loaded:
                 self._loaded[space.id] = load_model(
-                    space, self._gallery, offline=self._offline, downloading=self._downloading
+                    space, self._gallery, offline=self._offline, downloading=self._downloading, engine=self._engine
                 )
             return self._loaded[space.id]
+
+    def held(self, space: Space) -> EmbeddingModel | None:
+        """The same if it is loaded already."""
+        with self._mutex:
+            return self._loaded.get(space.id)
 
     def understands_words(self, space: Space) -> bool:
         """Whether words can be searched in a space; its model is loaded only if nothing else tells.
@@ -224,7 +231,10 @@ class Models:
 
         path = os.fspath(wanted)
         loaded: EmbeddingModel = load(
-            Path(path) if isinstance(wanted, os.PathLike) else path, offline=self._offline, progress=self._downloading
+            Path(path) if isinstance(wanted, os.PathLike) else path,
+            engine=self._engine,
+            offline=self._offline,
+            progress=self._downloading,
         )
         return loaded
 

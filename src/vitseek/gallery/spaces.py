@@ -95,7 +95,12 @@ def mismatch(gallery: Path, spaces: Sequence[Space], query: SpaceKey) -> Gallery
 
 
 def load_model(
-    space: Space, gallery: Path, *, offline: bool | None = None, downloading: Downloading | None = None
+    space: Space,
+    gallery: Path,
+    *,
+    offline: bool | None = None,
+    downloading: Downloading | None = None,
+    engine: str = "numpy",
 ) -> EmbeddingModel:
     """The model that made a space's vectors, checked against the recorded weights and preprocessing.
 
@@ -113,7 +118,12 @@ def load_model(
     from vitseek.engines.model import load
 
     model: EmbeddingModel = load(
-        space.source, preprocess=space.policy, pooling=space.key.pooling, offline=offline, progress=downloading
+        space.source,
+        preprocess=space.policy,
+        pooling=space.key.pooling,
+        engine=engine,
+        offline=offline,
+        progress=downloading,
     )
     if model.space() != space.key:
         raise GalleryMismatchError(

@@ -1,0 +1,205 @@
+"""A Vision Transformer computed by another runtime than NumPy, from the same weights, and never without a check.
+
+NumPy stays beside it: its folded weights are what graphs are written from, its numbers are what a new graph is measured
+against, and it computes what the runtime does not (attention maps, class scores) or gets wrong. A runtime that fails or
+is further away than :data:`vitseek.engines.checked.TOLERANCE` is not used again, and the user is told once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitseek.engines import checked
+from vitseek.engines.checked import Run
+from vitseek.engines.numpy_engine import NumpyEngine
+from vitseek.engines.onnx_graph import LARGEST_MESSAGE_BYTES, VERSION, build_graph, save_graph
+from vitseek.errors import ShapeError
+from vitseek.models.config import ViTConfig
+from vitseek.models.tokens import Tokens
+from vitseek.models.vit import check_pixels
+
+Array = NDArray[np.floating]
+
+GRAPHS_KEPT = 4  # each holds a copy of the weights; another grid or output is another graph
+
+
+class Runtime(Protocol):
+    """What computes graphs: :class:`~vitseek.engines.onnx_engine.OnnxRuntime` and its like."""
+
+    @property
+    def name(self) -> str:
+        """As in ``vitseek.load(engine=...)``."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Name and version for people."""
+        ...
+
+    @property
+    def fused_attention(self) -> bool:
+        """Whether it wants ONNX Runtime's own operator for attention."""
+        ...
+
+    def compile(self, graph: bytes | Path) -> Run:
+        """Return what computes a graph, given as its bytes or as a file; safe from several threads."""
+        ...
+
+
+class GraphEngine:
+    """An engine with the methods of :class:`NumpyEngine`, features and tokens computed by ``runtime``.
+
+    Parameters
+    ----------
+    weights_sha256
+        The identity of ``params``: with it, a check passed is remembered. ``None``: every process checks again.
+    report
+        Told, in one sentence, when the runtime cannot be used.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Array],
+        config: ViTConfig,
+        pooling: str,
+        runtime: Runtime,
+        threads: int | None = None,
+        *,
+        weights_sha256: str | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.numpy = NumpyEngine(params, config, pooling, threads)
+        self.config, self.pooling, self.runtime = config, pooling, runtime
+        self._weights_sha256 = weights_sha256
+        self._report = report
+        self._failed = False
+        self._runs: OrderedDict[tuple[int, int, str | None], Run] = OrderedDict()
+        self._building = threading.Lock()
+
+    @property
+    def embed_dim(self) -> int:
+        """Length of a pooled feature vector."""
+        return self.numpy.embed_dim
+
+    @property
+    def computes(self) -> str:
+        """What computes: the runtime's name, or ``"numpy"`` since that has failed."""
+        return "numpy" if self._failed else self.runtime.name
+
+    def embed_pixels(self, pixels: Array) -> Array:
+        """Return the pooled features, shape (B, embed_dim), not normalised."""
+        return self._run_for(pixels, self.pooling)(pixels)
+
+    def forward(self, pixels: Array) -> Array:
+        """Return all tokens after the final norm, shape (B, N, D)."""
+        return self._run_for(pixels, None)(pixels)
+
+    def tokens(self, pixels: Array, *, attention_blocks: Sequence[int] = ()) -> Tokens:
+        """Return the tokens by name; NumPy computes them where attention weights are asked for."""
+        if attention_blocks:
+            return self.numpy.tokens(pixels, attention_blocks=attention_blocks)
+        return Tokens(
+            all=self.forward(pixels),
+            grid=(pixels.shape[2] // self.config.patch_size, pixels.shape[3] // self.config.patch_size),
+            num_registers=self.config.num_registers,
+            distilled=self.config.distilled,
+            class_token=self.config.class_token,
+        )
+
+    def pool(self, tokens: Tokens) -> Array:
+        """Return what :meth:`embed_pixels` returns, from the tokens of those pixels."""
+        return self.numpy.pool(tokens)
+
+    def classify(self, pixels: Array) -> Array:
+        """Return the logits of the checkpoint's own classes, shape (B, num_classes); computed by NumPy."""
+        return self.numpy.classify(pixels)
+
+    def classify_features(self, features: Array) -> Array:
+        """Return the same from what the head sees, shape (B, D); not for two heads."""
+        return self.numpy.classify_features(features)
+
+    def _run_for(self, pixels: Array, pooling: str | None) -> Run:
+        """The graph for pixels of this size, compiled and checked; NumPy if that failed or there is nothing to do."""
+        check_pixels(self.config, pixels, dtype=self.numpy.weights.dtype)
+        by_numpy = self.numpy.forward if pooling is None else self.numpy.embed_pixels
+        if not len(pixels):
+            return by_numpy
+        key = (*pixels.shape[2:], pooling)
+        with self._building:
+            if self._failed:
+                return by_numpy
+            if key not in self._runs:
+                run = self._checked_run(key[:2], pooling, by_numpy)
+                if run is None:
+                    self._failed = True
+                    self._runs.clear()
+                    return by_numpy
+                self._runs[key] = run
+                if len(self._runs) > GRAPHS_KEPT:
+                    self._runs.popitem(last=False)
+            self._runs.move_to_end(key)
+            return self._runs[key]
+
+    def _checked_run(self, size_px: tuple[int, int], pooling: str | None, by_numpy: Run) -> Run | None:
+        """Compile a graph and measure it; ``None``, and a word to the user, if it cannot be used."""
+        try:
+            run = self._compile(size_px, pooling)
+            apart = checked.measured(run, by_numpy, size_px, self._facts(size_px, pooling))
+        except Exception as error:  # a foreign runtime raises what it likes; MissingExtraError came before
+            reason = f"failed ({type(error).__name__}: {_first_line(error)})"
+        else:
+            if apart <= checked.TOLERANCE:
+                return run
+            reason = f"gives features {apart:.2g} of their length away from NumPy's ({checked.TOLERANCE:g} is allowed)"
+        if self._report is not None:
+            self._report(f"{self.runtime.version} is not used, because it {reason}: NumPy computes instead")
+        return None
+
+    def _compile(self, size_px: tuple[int, int], pooling: str | None) -> Run:
+        graph = graph_of(self.numpy, size_px, pooling=pooling, fused_attention=self.runtime.fused_attention)
+        if graph.ByteSize() <= LARGEST_MESSAGE_BYTES:
+            return self.runtime.compile(graph.SerializeToString())
+        with tempfile.TemporaryDirectory(prefix="vitseek-") as folder:
+            return self.runtime.compile(save_graph(graph, Path(folder) / "graph.onnx")[0])
+
+    def _facts(self, size_px: tuple[int, int], pooling: str | None) -> dict[str, Any] | None:
+        if self._weights_sha256 is None:
+            return None
+        return {
+            "weights": self._weights_sha256,
+            "config": self.config.to_dict(),
+            "runtime": self.runtime.version,
+            "graph": VERSION,
+            "precision": "float32",
+            "size_px": size_px,
+            "pooling": pooling,
+        }
+
+
+def graph_of(
+    engine: NumpyEngine, size_px: tuple[int, int], *, pooling: str | None, fused_attention: bool = False
+) -> Any:
+    """Return the graph of an engine for pictures of (height, width) pixels; see :func:`build_graph`."""
+    if any(side < engine.config.patch_size or side % engine.config.patch_size for side in size_px):
+        raise ShapeError(
+            f"pictures of {size_px[0]} x {size_px[1]} px (height x width) do not divide into "
+            f"{engine.config.patch_size} px patches: take multiples of {engine.config.patch_size} px"
+        )
+    rows, columns = (side // engine.config.patch_size for side in size_px)
+    positions, rotation = engine.places(rows, columns)
+    return build_graph(
+        engine.weights, engine.config, (rows, columns), positions, rotation,
+        pooling=pooling, fused_attention=fused_attention,
+    )  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,62 @@
+"""ONNX Runtime for :class:`vitseek.engines.graph_engine.GraphEngine`; the only file that imports onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitseek.engines.checked import Run
+from vitseek.engines.onnx_graph import PIXELS
+from vitseek.errors import MissingExtraError
+
+Array = NDArray[np.floating]
+
+WARNINGS_OFF = 3  # ONNX Runtime's log level "error"
+
+
+class OnnxRuntime:
+    """Makes sessions on the processor.
+
+    Parameters
+    ----------
+    threads
+        Cores that one call may use. They wait actively between operators, but not between calls.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnxruntime is not installed, or cannot be loaded.
+    """
+
+    name = "onnx"
+    fused_attention = True
+
+    def __init__(self, threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError(
+                f"engine 'onnx' needs ONNX Runtime: pip install 'vitseek[onnx]' ({error})"
+            ) from error
+        self._package: Any = onnxruntime
+        self._threads = threads
+        self.version = f"ONNX Runtime {onnxruntime.__version__}"
+
+    def compile(self, graph: bytes | Path) -> Run:
+        """Return what computes a graph, given as its bytes or as a file; may be called from several threads."""
+        options = self._package.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = WARNINGS_OFF
+        session = self._package.InferenceSession(
+            graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
+        )
+
+        def run(pixels: Array) -> Array:
+            result: Array = session.run(None, {PIXELS: np.ascontiguousarray(pixels)})[0]
+            return result
+
+        return run

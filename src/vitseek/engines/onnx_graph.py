@@ -1,0 +1,347 @@
+"""The pass of :mod:`vitseek.engines.forward` as an ONNX graph, written from the folded weights; no PyTorch takes part.
+
+What is exact there is exact here: norms, LayerScale, attention scale and positions are folded into constants, and where
+only the class token is wanted, the last block makes neither keys nor values nor any other row. One graph is for one
+grid of patches (its positions are constants) and for any number of images.
+
+Factors of two that :mod:`vitseek.engines.fold` moves for NumPy's activations are moved back for ONNX's, which costs no
+rounding. With rotary positions the channels of queries and keys return to halves, which ONNX turns without complex
+numbers.
+
+Shapes: B images, N tokens, P patches, D width, H heads, d = D / H.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitseek.engines.fold import FoldedBlock, FoldedMlp, FoldedNorm, FoldedPool, FoldedWeights
+from vitseek.errors import MissingExtraError
+from vitseek.models.config import ViTConfig
+from vitseek.models.tokens import GEM_FLOOR, GEM_POWER, check_pooling
+
+Array = NDArray[np.floating]
+Operand = str | NDArray[Any]  # the name of a value, or a constant
+
+VERSION = 1  # raise it with every change of the graph: checks of older ones are of no use then
+OPSET = 20  # the first with Gelu
+IR_VERSION = 9  # of that opset
+LARGEST_MESSAGE_BYTES = 2**31 - 2**20  # protobuf's limit, with room for the nodes
+PIXELS, TOKENS, FEATURES = "pixels", "tokens", "features"
+CONTRIB = "com.microsoft"  # the name of ONNX Runtime's own operators
+
+
+def build_graph(
+    weights: FoldedWeights,
+    config: ViTConfig,
+    grid: tuple[int, int],
+    positions: Array,
+    rotation: NDArray[np.complexfloating] | None,
+    *,
+    pooling: str | None,
+    fused_attention: bool = False,
+) -> Any:
+    """Return an ``onnx.ModelProto`` with the input ``pixels`` (B, 3, height, width), float32.
+
+    Parameters
+    ----------
+    grid
+        (rows, columns) of patches.
+    positions, rotation
+        What :meth:`vitseek.engines.numpy_engine.NumpyEngine.places` gives for this grid.
+    pooling
+        The rule whose features, (B, embed_dim), are the output ``features``; ``None`` for the output ``tokens``,
+        (B, N, D), after the final norm.
+    fused_attention
+        Use ONNX Runtime's own operator for attention, which no other runtime has to know.
+
+    Raises
+    ------
+    MissingExtraError
+        If ``onnx`` is not installed.
+    """
+    if pooling is not None:
+        check_pooling(pooling, config)
+    return _Writer(weights, config, grid, positions, rotation, fused_attention).write(pooling)
+
+
+def save_graph(model: Any, file: Path) -> list[Path]:
+    """Write a graph; one that is too large for a single protobuf message leaves its weights in a second file beside it.
+
+    Returns
+    -------
+    The files written, the graph first
+    """
+    import onnx
+
+    if model.ByteSize() <= LARGEST_MESSAGE_BYTES:
+        file.write_bytes(model.SerializeToString())
+        return [file]
+    data = file.with_name(f"{file.name}.data")
+    data.unlink(missing_ok=True)  # onnx appends to what is there
+    onnx.save(model, str(file), save_as_external_data=True, location=data.name)
+    return [file, data]
+
+
+def import_onnx() -> Any:
+    """Return the package ``onnx``, or say which extra brings it."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            f"an ONNX graph is written with the package onnx: pip install 'vitseek[onnx]' ({error})"
+        ) from error
+    return onnx
+
+
+class _Writer:
+    """Appends nodes to a graph; every step takes and gives names of values."""
+
+    def __init__(
+        self,
+        weights: FoldedWeights,
+        config: ViTConfig,
+        grid: tuple[int, int],
+        positions: Array,
+        rotation: NDArray[np.complexfloating] | None,
+        fused_attention: bool,
+    ) -> None:
+        self.onnx = import_onnx()
+        self.weights, self.config, self.grid, self.positions = weights, config, grid, positions
+        self.fused_attention = fused_attention
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.turning = None if rotation is None else self._turning(rotation)
+
+    def write(self, pooling: str | None) -> Any:
+        helper, number = self.onnx.helper, self.onnx.TensorProto.FLOAT
+        output = TOKENS if pooling is None else FEATURES
+        found = self._tokens() if pooling is None else self._features(pooling)
+        self.nodes.append(helper.make_node("Identity", [found], [output]))
+        height, width = (side * self.config.patch_size for side in self.grid)
+        # The other axes of the output are left to the runtime: it works them out from the constants.
+        axes = ["batch", None, None] if pooling is None else ["batch", None]
+        graph = helper.make_graph(
+            self.nodes,
+            "vitseek",
+            [helper.make_tensor_value_info(PIXELS, number, ["batch", 3, height, width])],
+            [helper.make_tensor_value_info(output, number, axes)],
+            self.constants,
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if self.fused_attention:
+            opsets.append(helper.make_opsetid(CONTRIB, 1))
+        return helper.make_model(graph, producer_name="vitseek", opset_imports=opsets, ir_version=IR_VERSION)
+
+    # Values.
+
+    def op(self, kind: str, *inputs: Operand, domain: str = "", **attributes: Any) -> str:
+        """Append one node and return the name of its output."""
+        names = [operand if isinstance(operand, str) else self.constant(operand) for operand in inputs]
+        output = f"{kind}_{len(self.nodes)}"
+        self.nodes.append(self.onnx.helper.make_node(kind, names, [output], name=output, domain=domain, **attributes))
+        return output
+
+    def constant(self, array: NDArray[Any]) -> str:
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def linear(self, x: str, weight: Array, bias: Array | None = None) -> str:
+        y = self.op("MatMul", x, weight)
+        return y if bias is None else self.op("Add", y, bias)
+
+    def reshape(self, x: str, *shape: int) -> str:
+        """0 keeps an axis, -1 is worked out."""
+        return self.op("Reshape", x, np.array(shape, np.int64))
+
+    def turn(self, x: str, *axes: int) -> str:
+        return self.op("Transpose", x, perm=list(axes))
+
+    def rows(self, x: str, start: int, stop: int | None) -> str:
+        """Some tokens of each image."""
+        end = np.iinfo(np.int64).max if stop is None else stop
+        start_, end_, axis = (np.array([number], np.int64) for number in (start, end, 1))
+        return self.op("Slice", x, start_, end_, axis)
+
+    def mean(self, x: str, axis: int, *, keep: bool) -> str:
+        return self.op("ReduceMean", x, np.array([axis], np.int64), keepdims=int(keep))
+
+    def normalise(self, x: str, norm: FoldedNorm | None = None) -> str:
+        """A norm; without scale and shift where they are folded into what follows."""
+        width, eps = self.config.embed_dim, self.config.norm_eps
+        if self.config.norm_layer == "layernorm":
+            scale = np.ones(width, np.float32) if norm is None else norm.weight
+            shift = [norm.bias] if norm is not None and norm.bias is not None else []
+            return self.op("LayerNormalization", x, scale, *shift, axis=-1, epsilon=eps)
+        square = self.op("Add", self.mean(self.op("Mul", x, x), -1, keep=True), np.array(eps, np.float32))
+        normed = self.op("Div", x, self.op("Sqrt", square))
+        return normed if norm is None else self.op("Mul", normed, norm.weight)
+
+    # The pass.
+
+    def _features(self, rule: str) -> str:
+        if rule == "cls":
+            return self._class_token()
+        if rule == "embedding":
+            pooled = self._class_token() if self.weights.pool is None else self._pool(self.weights.pool, self._tokens())
+            return pooled if self.weights.projection is None else self.linear(pooled, self.weights.projection)
+        tokens = self._tokens()
+        patches = self.rows(tokens, self.config.num_prefix_tokens, None)  # (B, P, D)
+        if rule == "gem":
+            floor, power, root = (np.array(value, np.float32) for value in (GEM_FLOOR, GEM_POWER, 1 / GEM_POWER))
+            powers = self.op("Pow", self.op("Max", patches, floor), power)
+            return self.op("Pow", self.mean(powers, 1, keep=False), root)
+        mean = self.mean(patches, 1, keep=False)
+        if rule == "patch-mean":
+            return mean
+        return self.op("Concat", self.reshape(self.rows(tokens, 0, 1), -1, self.config.embed_dim), mean, axis=1)
+
+    def _tokens(self) -> str:
+        """All tokens after the final norm, (B, N, D)."""
+        x = self._embed()
+        for block in self.weights.blocks:
+            x = self._block(block, x)
+        return self.normalise(x, self.weights.norm)
+
+    def _class_token(self) -> str:
+        """The class token after the final norm, (B, D)."""
+        x = self._embed()
+        for block in self.weights.blocks[:-1]:
+            x = self._block(block, x)
+        return self.normalise(self._last_block(self.weights.blocks[-1], x), self.weights.norm)
+
+    def _embed(self) -> str:
+        config, side = self.config, self.config.patch_size
+        cut = self.reshape(PIXELS, -1, 3, self.grid[0], side, self.grid[1], side)
+        patches = self.reshape(self.turn(cut, 0, 2, 4, 1, 3, 5), -1, self.grid[0] * self.grid[1], 3 * side * side)
+        x = self.linear(patches, self.weights.patch_weight)  # (B, P, D)
+        if self.weights.patch_norm is not None:
+            x = self.normalise(self.op("Add", x, self.weights.patch_bias), self.weights.patch_norm)
+        prefix = config.num_prefix_tokens
+        if prefix:  # room in front, and the prefix is added with the positions
+            x = self.op("Pad", x, np.array([0, prefix, 0, 0, 0, 0], np.int64))
+        x = self.op("Add", x, np.concatenate([self.weights.prefix, self.positions]))  # (B, N, D)
+        return x if self.weights.pre_norm is None else self.normalise(x, self.weights.pre_norm)
+
+    def _block(self, block: FoldedBlock, x: str) -> str:
+        mixed = self._attend(block, self.normalise(x))
+        x = self.op("Add", x, self.linear(mixed, block.proj_weight, block.proj_bias))
+        return self._feed_forward(block.mlp, x)
+
+    def _feed_forward(self, mlp: FoldedMlp, x: str) -> str:
+        """x and what the feed-forward adds to it. The folded weights expect twice ONNX's activations."""
+        normed = self.normalise(x)
+        if self.config.mlp_layer in ("gelu", "gelu-tanh"):
+            approximate = "tanh" if self.config.mlp_layer == "gelu-tanh" else "none"
+            hidden = self.op("Gelu", self.linear(normed, mlp.up_weight, mlp.up_bias), approximate=approximate)
+            return self.op("Add", x, self.linear(hidden, 2 * mlp.down_weight, mlp.down_bias))
+        # h (1 + tanh h) = g sigmoid(g) with g = 2 h
+        gated = self.config.mlp_layer == "swiglu"
+        gates = slice(0, self.config.mlp_dim)
+        gate = self.linear(normed, 2 * mlp.up_weight[:, gates], 2 * mlp.up_bias[gates])
+        hidden = self.op("Mul", gate, self.op("Sigmoid", gate))
+        if gated:
+            values = slice(self.config.mlp_dim, None)
+            hidden = self.op("Mul", hidden, self.linear(normed, mlp.up_weight[:, values], mlp.up_bias[values]))
+        return self.op("Add", x, self.linear(hidden, mlp.down_weight, mlp.down_bias))
+
+    def _attend(self, block: FoldedBlock, normed: str) -> str:
+        """What all heads mix, (B, N, D)."""
+        width, heads, head_dim = self.config.embed_dim, self.config.num_heads, self.config.head_dim
+        query, key = self._query(block, normed), self._key(block, normed)
+        value = self.linear(normed, block.qkv_weight[:, 2 * width :])
+        if self.fused_attention:
+            if self.turning is not None:
+                query, key = (self.reshape(part, 0, 0, width) for part in (query, key))
+            return self.op(
+                "MultiHeadAttention", query, key, value, domain=CONTRIB, num_heads=heads, scale=1.0
+            )  # (B, N, D)
+        query, key, value = (self.reshape(part, 0, 0, heads, head_dim) for part in (query, key, value))
+        scores = self.op("MatMul", self.turn(query, 0, 2, 1, 3), self.turn(key, 0, 2, 3, 1))  # (B, H, N, N)
+        mixed = self.op("MatMul", self.op("Softmax", scores, axis=-1), self.turn(value, 0, 2, 1, 3))  # (B, H, N, d)
+        return self.reshape(self.turn(mixed, 0, 2, 1, 3), 0, 0, width)
+
+    def _query(self, block: FoldedBlock, normed: str) -> str:
+        width = self.config.embed_dim
+        weight, bias = self._halves(block.qkv_weight[:, :width]), self._halves(block.qk_bias[None, :width])[0]
+        return self._turned(self.linear(normed, weight, bias))
+
+    def _key(self, block: FoldedBlock, normed: str) -> str:
+        width = self.config.embed_dim
+        weight = self._halves(block.qkv_weight[:, width : 2 * width])
+        if self.turning is None:
+            return self.linear(normed, weight)
+        return self._turned(self.linear(normed, weight, self._halves(block.qk_bias[None, width:])[0]))
+
+    def _turning(self, rotation: NDArray[np.complexfloating]) -> tuple[str, str]:
+        """Cos and sin of each token's angles, (N, 1, d / 2) each: prefix tokens do not turn."""
+        still = np.ones((self.config.num_prefix_tokens, rotation.shape[1]), rotation.dtype)
+        turns = np.concatenate([still, rotation])[:, None]
+        return self.constant(turns.real), self.constant(turns.imag)
+
+    def _turned(self, x: str) -> str:
+        """Queries or keys, (B, N, D) -> (B, N, H, d), turned by rotary positions; without such as they are."""
+        if self.turning is None:
+            return x
+        cos, sin = self.turning
+        x = self.reshape(x, 0, 0, self.config.num_heads, self.config.head_dim)
+        half = self.config.head_dim // 2
+        axis = np.array([3], np.int64)
+        first, second = (
+            self.op("Slice", x, np.array([start], np.int64), np.array([start + half], np.int64), axis)
+            for start in (0, half)
+        )
+        left = self.op("Sub", self.op("Mul", first, cos), self.op("Mul", second, sin))
+        right = self.op("Add", self.op("Mul", second, cos), self.op("Mul", first, sin))
+        return self.op("Concat", left, right, axis=-1)
+
+    def _halves(self, columns: Array) -> Array:
+        """Undo the folded order of rotary channels: pairs side by side become two halves of a head."""
+        if self.turning is None:
+            return columns
+        pairs = columns.reshape(len(columns), self.config.num_heads, self.config.head_dim // 2, 2)
+        return pairs.swapaxes(2, 3).reshape(columns.shape)
+
+    def _last_block(self, block: FoldedBlock, x: str) -> str:
+        """The class token after the last block, (B, D); see ``Pass._finish_first_tokens`` for why it needs no values.
+
+        Without rotary positions it needs no keys either.
+        """
+        width, heads, head_dim = self.config.embed_dim, self.config.num_heads, self.config.head_dim
+        normed = self.normalise(x)  # (B, N, D)
+        first = self.reshape(self.rows(normed, 0, 1), -1, width)
+        query = self.linear(  # (B, D); it does not turn, but meets keys in halves
+            first, self._halves(block.qkv_weight[:, :width]), self._halves(block.qk_bias[None, :width])[0]
+        )
+        if self.turning is None:
+            key_weight = block.qkv_weight[:, width : 2 * width].reshape(width, heads, head_dim).transpose(1, 2, 0)
+            by_head = self.turn(self.reshape(query, -1, heads, head_dim), 1, 0, 2)  # (H, B, d)
+            asked = self.turn(self.op("MatMul", by_head, key_weight), 1, 0, 2)  # (B, H, D)
+            scores = self.op("MatMul", asked, self.turn(normed, 0, 2, 1))  # (B, H, N)
+        else:
+            keys = self.turn(self._key(block, normed), 0, 2, 3, 1)  # (B, H, d, N)
+            by_head = self.reshape(query, -1, heads, 1, head_dim)
+            scores = self.reshape(self.op("MatMul", by_head, keys), 0, heads, -1)
+        seen = self.op("MatMul", self.op("Softmax", scores, axis=-1), normed)  # (B, H, D)
+        value_weight = block.qkv_weight[:, 2 * width :].reshape(width, heads, head_dim).transpose(1, 0, 2)
+        mixed = self._project_heads(seen, value_weight)
+        token = self.op("Add", self.reshape(self.rows(x, 0, 1), -1, width),
+                        self.linear(mixed, block.proj_weight, block.proj_bias))  # fmt: skip
+        return self._feed_forward(block.mlp, token)
+
+    def _project_heads(self, seen: str, value_weight: Array) -> str:
+        """Each head's average of tokens to its values: (B, H, D) with (H, D, d) to (B, D)."""
+        values = self.op("MatMul", self.turn(seen, 1, 0, 2), value_weight)  # (H, B, d)
+        return self.reshape(self.turn(values, 1, 0, 2), -1, self.config.embed_dim)
+
+    def _pool(self, pool: FoldedPool, tokens: str) -> str:
+        """The attention pool, as in :mod:`vitseek.engines.attention_pool`; (B, D)."""
+        scores = self.turn(self.linear(tokens, pool.score_weight), 0, 2, 1)  # (B, H, N)
+        seen = self.op("MatMul", self.op("Softmax", scores, axis=-1), tokens)  # (B, H, D)
+        values = self.op("Add", self._project_heads(seen, pool.value_weight), pool.value_bias)
+        return self._feed_forward(pool.mlp, self.linear(values, pool.proj_weight, pool.proj_bias))

@@ -1,0 +1,64 @@
+"""OpenVINO for :class:`vitseek.engines.graph_engine.GraphEngine`; the only file that imports openvino."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vitseek.engines.checked import Run
+from vitseek.errors import MissingExtraError
+
+Array = NDArray[np.floating]
+
+
+class OpenVino:
+    """Compiles graphs for the processor.
+
+    Parameters
+    ----------
+    threads
+        Cores that one call may use.
+
+    Raises
+    ------
+    MissingExtraError
+        If openvino is not installed, or cannot be loaded.
+    """
+
+    name = "openvino"
+    fused_attention = False  # it finds attention by itself
+
+    def __init__(self, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingExtraError(
+                f"engine 'openvino' needs OpenVINO: pip install 'vitseek[openvino]' ({error})"
+            ) from error
+        self._core: Any = openvino.Core()
+        self._threads = threads
+        self.version = f"OpenVINO {openvino.__version__}"
+
+    def compile(self, graph: bytes | Path) -> Run:
+        """Return what computes a graph, given as its bytes or as a file; may be called from several threads."""
+        model = self._core.read_model(graph if isinstance(graph, bytes) else str(graph))
+        # Where a processor has bfloat16, OpenVINO takes it unless float32 is asked for.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self._threads}
+        compiled = self._core.compile_model(model, "CPU", settings)
+        spare: list[Any] = []  # a request serves one call at a time
+        lock = threading.Lock()
+
+        def run(pixels: Array) -> Array:
+            with lock:
+                request = spare.pop() if spare else compiled.create_infer_request()
+            request.infer({0: np.ascontiguousarray(pixels)})
+            result: Array = request.get_output_tensor(0).data.copy()  # the tensor belongs to the request
+            with lock:
+                spare.append(request)
+            return result
+
+        return run
