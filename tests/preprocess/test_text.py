@@ -1,5 +1,6 @@
 """Text to token numbers: what each kind of tokenizer does, and which files are refused."""
 
+import base64
 import dataclasses
 import json
 import random
@@ -267,12 +268,13 @@ def test_a_spoiled_file_works_or_is_refused(name: str, tmp_path: Path) -> None:
     assert refused > 10
 
 
-def test_a_broken_character_map_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", [b"\xff\xff\xff\xff", b"\x03\x00\x00\x00abcd", b"\x00\x00\x00\x00\x00", b"\x08\x00"])
+def test_a_broken_character_map_is_refused(tmp_path: Path, table: bytes) -> None:
     file = tmp_path / "tokenizer.json"
     config = siglip_file(file, character_map=b"\x08\x00\x00\x00" + b"\x00" * 8)
     Tokenizer.from_file(file, config=config)(["a dog"])
     document = json.loads(file.read_text())
-    document["normalizer"]["normalizers"][0]["precompiled_charsmap"] = "/////w=="
+    document["normalizer"]["normalizers"][0]["precompiled_charsmap"] = base64.b64encode(table).decode()
     file.write_text(json.dumps(document))
     with pytest.raises(TokenizerError, match="damaged"):
         Tokenizer.from_file(file, config=config)

@@ -61,7 +61,10 @@ class Tokenizer:
         file = Path(path)
         backend = _read(file)
         _check(file, backend, config)
-        return cls(backend, config)
+        try:
+            return cls(backend, config)
+        except BaseException as error:
+            raise _translated(error, _damaged(file)) from error
 
     def __call__(
         self, texts: Sequence[str], *, report: Report | None = None, allow_empty: bool = True
@@ -141,7 +144,11 @@ def _read(file: Path) -> tokenizers.Tokenizer:
     try:
         return _word_pieces(file) if file.suffix == ".txt" else _from_json(file)
     except BaseException as error:
-        raise _translated(error, f"{file} is damaged or no tokenizer of a known kind") from error
+        raise _translated(error, _damaged(file)) from error
+
+
+def _damaged(file: Path) -> str:
+    return f"{file} is damaged or no tokenizer of a known kind"
 
 
 def _translated(error: BaseException, what: str) -> BaseException:
