@@ -68,6 +68,13 @@ def test_the_table_names_the_model_that_was_searched(search, drawn):
     assert both.startswith(f"{path}: best 1 of 36 in drawn (0.75 tiny-random + 0.25 tiny-clip)\n")
 
 
+def test_a_long_text_is_not_repeated_whole_above_its_matches(search):
+    title = search("a snowman " * 90, "-k", 1).out.splitlines()[0]
+    assert title.startswith("a snowman a snowman")
+    assert "…: best 1 of" in title
+    assert len(title) < 300
+
+
 def test_a_combination_has_pictures_of_both(search, drawn):
     query = f'{drawn / "cat" / "cat-01.jpg"} + "a snowman"'
     kinds = found(search(query, "-k", 6, "--json"))

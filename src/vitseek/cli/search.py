@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vitseek.search.results import Match, Result
 
 STDIN = "-"
+LONGEST_TITLE = 200  # characters of a query that are repeated above its matches
 MINUS = "\N{MINUS SIGN}"  # the grammar takes it for "-"; to click, an argument that begins with "-" is an option
 
 
@@ -179,7 +180,10 @@ def print_table(query: str, matches: "Sequence[Match]", origin: str) -> None:
     if not console.is_terminal:
         console.width = 10_000  # in a pipe nothing is folded
     count = f"best {len(matches):,}" if matches else "none"
-    title = Text(f"{one_line(_title(query))}: {count} {origin}", style="bold")
+    asked = one_line(_title(query))
+    if len(asked) > LONGEST_TITLE:
+        asked = f"{asked[: LONGEST_TITLE - 1]}…"
+    title = Text(f"{asked}: {count} {origin}", style="bold")
     console.print(title, soft_wrap=True)
     if matches:
         console.print(table(matches, links=console.is_terminal))
