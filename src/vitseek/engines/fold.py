@@ -39,6 +39,7 @@ ACTIVATION_SCALES = {
         1 / QUICK_GELU_SLOPE,
     ),  # h (1 + tanh h) with h = 0.851 x is 1.702 quick-gelu(x)
 }
+STRIP_COLUMNS = 64
 GATE_SCALE = 0.5  # silu(g) = h (1 + tanh h) with h = g / 2
 
 
@@ -147,7 +148,7 @@ def _fold_block(params: Params, config: ViTConfig, block: str, dtype: DTypeLike)
     order = _rotary_order(config) if config.pos_embed == "rope" else None
     qkv_weight, qkv_bias = _fold_linear(params, f"{block}.attn.qkv", f"{block}.norm1", query_scale, dtype, order=order)
     proj_weight, proj_bias = _fold_linear(params, f"{block}.attn.proj", None, _gamma(params, f"{block}.ls1"), dtype)
-    passed_on = qkv_bias[2 * width :].astype(np.float64) @ proj_weight.astype(np.float64)
+    passed_on = _times(proj_weight.T, qkv_bias[2 * width :])
     kept = width if order is None else 2 * width
     mlp = _fold_mlp(params, config, f"{block}.mlp", f"{block}.norm2", _gamma(params, f"{block}.ls2"), dtype)
     return FoldedBlock(qkv_weight, qkv_bias[:kept], proj_weight, (proj_bias + passed_on).astype(dtype), mlp)
@@ -205,17 +206,14 @@ def _fold_linear(
     weight = params[f"{name}.weight"]  # (out, in)
     total = _bias(params, name, weight.shape[0])
     if norm_before is not None and f"{norm_before}.bias" in params:
-        total += weight.astype(np.float64) @ params[f"{norm_before}.bias"].astype(np.float64)
+        total += _times(weight, params[f"{norm_before}.bias"])
     total *= scale_after
     scale = np.asarray(scale_after, dtype=dtype)
     if order is not None:
         weight, total = weight[order], total[order]
         scale = scale[order] if scale.ndim else scale
-    folded = _transposed(weight, dtype)  # (in, out)
-    if norm_before is not None:
-        folded *= params[f"{norm_before}.weight"].astype(dtype)[:, None]
-    folded *= scale
-    return folded, total.astype(dtype)
+    gain = None if norm_before is None else params[f"{norm_before}.weight"].astype(dtype)
+    return _transposed(weight, dtype, gain=gain, scale=scale), total.astype(dtype)
 
 
 def _fold_norm(params: Params, name: str, dtype: DTypeLike) -> FoldedNorm:
@@ -233,5 +231,24 @@ def _gamma(params: Params, name: str) -> Array | float:
     return 1.0 if gamma is None else gamma.astype(np.float64)
 
 
-def _transposed(weight: Array, dtype: DTypeLike) -> Array:
-    return np.array(weight.T, dtype=dtype, order="C")
+def _times(weight: Array, vector: Array) -> Array:
+    """Return weight (out, in) @ vector (in,) in float64, without a copy of the weight in float64."""
+    wide = vector.astype(np.float64)
+    starts = range(0, weight.shape[0], STRIP_COLUMNS)
+    return np.concatenate([weight[start : start + STRIP_COLUMNS].astype(np.float64) @ wide for start in starts])
+
+
+def _transposed(weight: Array, dtype: DTypeLike, *, gain: Array | None = None, scale: Array | float = 1.0) -> Array:
+    """Return (out, in) as (in, out), its rows multiplied by ``gain`` and its columns by ``scale``.
+
+    A strip of columns at a time, because NumPy turns a whole matrix through by jumps that no cache holds.
+    """
+    turned = np.empty(weight.shape[::-1], dtype=dtype)
+    for start in range(0, weight.shape[0], STRIP_COLUMNS):
+        part = slice(start, start + STRIP_COLUMNS)
+        strip = turned[:, part]
+        strip[...] = weight[part].T
+        if gain is not None:
+            strip *= gain[:, None]
+        strip *= scale[part] if isinstance(scale, np.ndarray) and scale.ndim else scale
+    return turned
