@@ -104,14 +104,13 @@ def _parameters(function: Callable[..., Any], kind: str) -> Iterator[tuple[inspe
 
 def _options(function: Callable[..., Any]) -> str:
     rows = [
-        f"| `{_shown(parameter, info)}` | {_cell(info.help)} |  |"
+        f"| `{_piped(_shown(parameter, info))}` | {_cell(info.help)} |  |"
         for parameter, info in _parameters(function, "argument")
     ]
     for parameter, info in _parameters(function, "option"):
         names, value = _names(parameter, info), _value(parameter, info)
         shown = ", ".join(f"`{name}`" for name in [*names[:-1], f"{names[-1]} {value}".rstrip()])
-        shown = shown.replace("|", "\\|")
-        rows.append(f"| {shown} | {_cell(_meaning(parameter, info))} | {_default(parameter)} |")
+        rows.append(f"| {_piped(shown)} | {_cell(_meaning(parameter, info))} | {_default(parameter)} |")
     return "| option | meaning | default |\n|---|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
 
 
@@ -171,8 +170,13 @@ def _default(parameter: inspect.Parameter) -> str:
     return f"`{value}`" if value is not True else "on"
 
 
+def _piped(code: str) -> str:
+    """Code in a cell of a table, whose ends are written like a pipe."""
+    return code.replace("|", "\\|")
+
+
 def _cell(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("|", "\\|").replace("<", "&lt;")
+    return _piped(" ".join((text or "").split())).replace("<", "&lt;")
 
 
 def main() -> None:

@@ -51,6 +51,17 @@ def test_the_page_does_not_depend_on_the_terminal_or_the_order_of_sets():
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+def test_every_row_of_its_tables_has_as_many_cells_as_the_head():
+    cells = 0
+    for line in generator().reference().splitlines():
+        if line.startswith("|"):
+            found = len(re.findall(r"(?<!\\)\|", line)) - 1
+            cells = cells or found
+            assert found == cells, line
+        else:
+            cells = 0
+
+
 def test_every_command_that_the_program_lists_has_a_section_with_its_options(sections):
     listed = subprocess.run(
         [sys.executable, "-m", "vitseek", "--help"], capture_output=True, text=True, check=True
