@@ -112,7 +112,14 @@ class QuerySyntaxError(MarkedSyntaxError):
 
 
 class TextUnsupportedError(UsageError):
-    """A text for a model that has no text tower, or whose features cannot be compared with text."""
+    """A text for a model that has no text tower, or whose features cannot be compared with text.
+
+    ``elsewhere``: the gallery has another space that understands it.
+    """
+
+    def __init__(self, message: str, *, elsewhere: bool = False) -> None:
+        super().__init__(message)
+        self.elsewhere = elsewhere
 
 
 class EmptyTextError(UsageError):

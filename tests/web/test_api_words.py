@@ -115,7 +115,7 @@ def test_a_filter_that_does_not_parse_names_the_place(reader):
         ({"q": "a cat", "also": "tiny-clip", "fusion": "magic"}, 422, "fusion"),
         ({"image_id": 1, "also": "vitseek-tiny"}, 422, "both are 'vitseek-tiny'"),
         ({"q": "a cat", "space": "nowhere"}, 422, "has no space 'nowhere'"),
-        ({"q": "a cat", "space": "vitseek-tiny"}, 422, "does not read words"),
+        ({"q": "a cat", "space": "vitseek-tiny"}, 422, "space 'tiny-clip' of this gallery understands words."),
         ({"q": "file:cat.jpg"}, 422, "files cannot be named here"),
         ({"q": "upload:abc"}, 410, "not held any more"),
         ({"q": "image:99999"}, 404, "no such image"),
@@ -126,6 +126,7 @@ def test_a_mistake_is_json_with_the_fitting_status(reader, fields, status, says)
     answer = reader.get(SEARCH, fields)
     assert answer.status_code == status
     assert says in answer.json()["error"]
+    assert "--space" not in answer.json()["error"], "advice for the command line"
 
 
 def test_a_gallery_without_words_answers_how_to_add_them(client, gallery):

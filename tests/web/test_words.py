@@ -210,7 +210,7 @@ def test_an_upload_with_a_query_that_does_not_parse_is_not_embedded(reader, read
         ({"q": "a cat", "balance": "nan"}, "The balance of two spaces must be between 0 and 1."),
         ({"q": "a cat", "fusion": "magic"}, "Two spaces are fused by scores or by ranks."),
         ({"q": "a cat", "space": "nowhere"}, "The search does not fit the gallery's spaces."),
-        ({"q": "a cat", "space": "vitseek-tiny"}, "This gallery does not read words yet."),
+        ({"q": "a cat", "space": "vitseek-tiny"}, "The search does not fit the gallery's spaces. The model of space"),
         ({"q": "a\x07b"}, "The query cannot be understood."),
         ({"q": "a cat", "plus": "x" * 1001}, "The query is too long: at most 1000 characters."),
     ],
@@ -271,6 +271,7 @@ def test_allowed_addresses_may_not_lead_into_this_machine(two_spaces, tmp_path):
     response = Browser(allowing).get("/", {"q": "http://127.0.0.1:9/cat.jpg"})
     assert response.status_code == 422
     assert alert_of(response).startswith("No picture can be had from this address.")
+    assert alert_of(response).endswith("this machine itself; only the public internet is asked.")
 
 
 def test_a_picture_from_an_allowed_address_is_searched_like_an_upload(two_spaces, tmp_path, monkeypatch):

@@ -149,7 +149,8 @@ class Models:
         if elsewhere is not None:
             return TextUnsupportedError(
                 f"{first}{why}; space {elsewhere.name!r} of this gallery understands words. "
-                f"Search there: leave --space and --model away, or write --space {elsewhere.name}"
+                f"Search there: leave --space and --model away, or write --space {elsewhere.name}",
+                elsewhere=True,
             )
         names = ", ".join(row.name for row in able[:SHOWN_MODELS])
         more = f" ({len(able) - SHOWN_MODELS} more: vitseek models)" if len(able) > SHOWN_MODELS else ""

@@ -194,7 +194,9 @@ def _check_file(term: Term) -> None:
 def _of_id(image_id: int, catalog: Catalog, space: Space) -> tuple[NDArray[np.float32], tuple[int, ...]]:
     record = catalog.image(image_id)
     if record is None or record.status == "removed":
-        raise ImageNotFoundError(f"no image {image_id} in gallery {catalog.folder.name!r}")
+        raise ImageNotFoundError(
+            f"no image {image_id} in gallery {catalog.folder.name!r}; `vitseek search --json` prints ids"
+        )
     vector = catalog.vectors(space, [image_id]).get(image_id)
     if vector is None or record.content_hash is None:
         if record.status == "unreadable":

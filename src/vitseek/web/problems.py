@@ -1,5 +1,6 @@
 """What goes wrong with a request, as a status code and a text for the person."""
 
+import re
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
@@ -24,6 +25,7 @@ from vitseek.errors import (
 )
 
 ADD_WORDS = "Add a space whose model does: vitseek index GALLERY --model clip-vit-b32 (vitseek models lists others)."
+_ADVICE = re.compile(r"\.? (?:If you trust|Search there:) ")
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,16 @@ def problem_of(error: VitseekError) -> Problem:
         case QuerySyntaxError():
             text = _("The query cannot be understood.")
             return Problem(422, text, detail=str(error), mark=Mark.of(error), field="q")
+        case TextUnsupportedError(elsewhere=True):  # only who names a space meets this
+            return Problem(422, _("The search does not fit the gallery's spaces."), detail=_fact(str(error)))
         case TextUnsupportedError():
             return Problem(422, _("This gallery does not read words yet."), detail=ADD_WORDS, wordless=True)
         case EmptyTextError():
             return Problem(422, _("There is no word in this text that the model knows."), detail=str(error))
         case AddressError():
-            return Problem(422, _("No picture can be had from this address."), detail=str(error))
+            return Problem(422, _("No picture can be had from this address."), detail=_fact(str(error)))
         case ImageTooLargeError():
-            return Problem(413, _("The picture has too many pixels."), detail=error.reason)
+            return Problem(413, _("The picture has too many pixels."), detail=_fact(error.reason))
         case UnreadableImageError():
             return Problem(404, _("The file of this image cannot be read any more."), detail=error.reason)
         case GalleryEmptyError():
@@ -120,3 +124,9 @@ def problem_of(error: VitseekError) -> Problem:
             return Problem(503, _("The gallery cannot be searched at the moment."), detail=str(error))
         case _:
             return Problem(500, _("The search failed."), detail=str(error))
+
+
+def _fact(text: str) -> str:
+    """A message of the library without its advice, which is for the command line."""
+    fact = _ADVICE.split(text, maxsplit=1)[0]
+    return fact if fact.endswith(".") else f"{fact}."
