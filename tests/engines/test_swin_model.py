@@ -89,3 +89,12 @@ def test_a_gallery_is_indexed_and_searched(file: Path, photos: Path) -> None:
         assert best[0].score == pytest.approx(1, abs=1e-6)
     with vitseek.Gallery(photos, create=False) as again:
         assert again.model.config == SMALL
+
+
+def test_other_engines_and_graphs_refuse_it_by_name(model: Model, file: Path) -> None:
+    with pytest.raises(ConfigError, match="only plain Vision Transformers are written as ONNX graphs"):
+        model.onnx_graph((60, 60))
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'vitseek[onnx]'")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'vitseek[onnx]'")
+    with pytest.raises(ConfigError, match="this is a Swin: take engine 'numpy'"):
+        vitseek.load(file, engine="onnx")

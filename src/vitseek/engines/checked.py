@@ -38,12 +38,14 @@ def probes(height_px: int, width_px: int) -> Array:
 
 
 def distance(found: Array, wanted: Array) -> float:
-    """The largest distance between two vectors, as a share of the wanted one's length; infinite for another shape or
-    for numbers that are none.
+    """The largest distance of a picture's features, or tokens, from the wanted ones, as a share of their length.
+
+    Infinite for another shape, or for numbers that are none. The tokens of a picture count together: a single one may
+    be almost zero, and then float32 itself is far from float64 there.
     """
     if found.shape != wanted.shape:
         return math.inf
-    found, wanted = (np.asarray(array, np.float64).reshape(-1, array.shape[-1]) for array in (found, wanted))
+    found, wanted = (np.asarray(array, np.float64).reshape(len(array), -1) for array in (found, wanted))
     lengths = np.maximum(np.linalg.norm(wanted, axis=1), np.finfo(np.float32).tiny)
     worst = float(np.max(np.linalg.norm(found - wanted, axis=1) / lengths))
     return worst if math.isfinite(worst) else math.inf

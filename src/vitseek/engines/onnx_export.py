@@ -1,9 +1,10 @@
-"""A model as an ONNX graph in a file, which is kept only if it computes what NumPy computes."""
+"""A model as an ONNX graph in a file, which is written only if it computes what NumPy computes."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,16 +78,16 @@ def export_graph(
             "pooling": "none" if tokens else model.pooling,
         },
     )
-    files = save_graph(graph, file)
-    del graph  # a copy of the weights
-    apart = _distance(model, file, size, tokens=tokens) if find_spec("onnxruntime") else None
-    if apart is not None and not apart <= checked.TOLERANCE:
-        for written in files:
-            written.unlink()
-        raise ConfigError(
-            f"the graph of {model.name} gives features {apart:.2g} of their length away from NumPy's "
-            f"({checked.TOLERANCE:g} is allowed), so {file} was not kept: please report it, with the model's name"
-        )
+    with tempfile.TemporaryDirectory(prefix=".vitseek-", dir=file.parent) as folder:  # beside it: moved in one step
+        made = save_graph(graph, Path(folder) / file.name)
+        del graph  # a copy of the weights
+        apart = _distance(model, made[0], size, tokens=tokens) if find_spec("onnxruntime") else None
+        if apart is not None and not apart <= checked.TOLERANCE:
+            raise ConfigError(
+                f"the graph of {model.name} gives features {apart:.2g} of their length away from NumPy's "
+                f"({checked.TOLERANCE:g} is allowed), so {file} was not written: please report it"
+            )
+        files = [part.replace(file.with_name(part.name)) for part in reversed(made)][::-1]  # the graph last
     return ExportedGraph(
         files=files, input_shape=("batch", 3, *size), output=TOKENS if tokens else FEATURES, distance=apart
     )
