@@ -14,6 +14,7 @@ from PIL import Image
 from tests.gallery.fake_model import FakeJudge, FakeModel, FakeReader
 from vitseek.errors import GalleryLockedError, TextUnsupportedError, UsageError
 from vitseek.gallery import by_words, predicting
+from vitseek.gallery.by_head import HeadKeywords
 from vitseek.gallery.gallery import Gallery
 from vitseek.heads.zero_shot import unit
 
@@ -193,6 +194,40 @@ def test_an_interrupted_pass_of_a_head_goes_on_with_the_same_settings(judging: G
     assert judging.model.judged - judged == 3
     assert heard == ["4 images had been classified before the last run was interrupted"]
     assert said(judging) == {n: [("blue", "head")] if n <= 4 else [("red", "head")] for n in range(1, 8)}
+
+
+def test_a_pass_that_goes_on_hands_out_what_the_interrupted_one_found(judging: Gallery) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        judging.classify_head(top=1, batch_size=1, progress=stop_after(3))
+    found: list[int] = []
+    judging.classify_head(top=1, batch_size=1, each=lambda number, labels: found.append(number))
+    assert found == list(range(1, 8))
+
+
+def test_an_older_label_goes_where_the_interrupted_pass_found_none(judging: Gallery) -> None:
+    judging.add_labels(range(1, 8), "old", probabilities=0.5, source="head")
+    settings = HeadKeywords(threshold=1.0, where="label:blue", batch_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        judging.classify_head(**settings, progress=stop_after(2))
+    report = judging.classify_head(**settings)
+    assert (report.images, report.labelled, report.resumed) == (4, 0, 2)
+    assert [number for number, found in said(judging).items() if found] == [5, 6, 7]
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_what_the_interrupted_pass_could_not_open_gets_another_look(judging: Gallery, mended: bool) -> None:
+    judging.add_labels([1, 2], "old", probabilities=0.5, source="head")
+    place = judging.image(1).path
+    whole = place.read_bytes()
+    place.write_bytes(b"not now")
+    with pytest.raises(KeyboardInterrupt):
+        judging.classify_head(top=1, batch_size=1, progress=stop_after(3))
+    if mended:
+        place.write_bytes(whole)
+    report = judging.classify_head(top=1, batch_size=1)
+    assert (report.images, report.skipped, report.resumed) == (6 + mended, 1 - mended, 2)
+    assert said(judging)[1] == [("blue" if mended else "old", "head")]
+    assert said(judging)[2] == [("blue", "head")]
 
 
 def test_other_settings_begin_anew(judging: Gallery) -> None:

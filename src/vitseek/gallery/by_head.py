@@ -160,12 +160,9 @@ class ByHead:
             dry_run=dry_run,
         )
         with writing:
-            covered = []
-            for number, found in writing.earlier():
-                tally.add(number, found)
-                covered.append(number)
+            covered = self._taken_over(writing, tally, passing, each, looked_at_all=threshold > 0)
             answer.resumed = answer.images = len(covered)
-            todo = passing[passing > writing.last_id]
+            todo = np.setdiff1d(passing, covered)
             done, saved_s = len(passing) - len(todo), time.monotonic()
             if answer.from_vectors and space is not None:
                 judged = self._from_vectors(loaded, space, todo)
@@ -212,6 +209,25 @@ class ByHead:
         key = loaded.space()
         space_here = next((space for space in self._catalog.spaces() if space.key == key), None)
         return cast("ClassifyingModel", loaded), space_here
+
+    def _taken_over(
+        self, writing: Pass, tally: Tally, passing: NDArray[np.int64], each: Each | None, *, looked_at_all: bool
+    ) -> list[int]:
+        """The images that an interrupted pass has judged.
+
+        Parameters
+        ----------
+        looked_at_all
+            Whether an image without a label was judged like the others: there is a threshold. Without one it could not
+            be opened, or was edited since, and gets another look.
+        """
+        covered = set(passing[passing <= writing.last_id].tolist()) if looked_at_all else set()
+        for number, found in writing.earlier():
+            tally.add(number, found)
+            covered.add(number)
+            if each:
+                each(number, found)
+        return sorted(covered)
 
     def _from_vectors(self, model: ClassifyingModel, space: Space, ids: NDArray[np.int64]) -> Judgements:
         for start in range(0, len(ids), VECTORS_AT_ONCE):

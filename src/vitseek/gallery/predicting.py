@@ -160,7 +160,7 @@ class Pass:
 
     @property
     def last_id(self) -> int:
-        """Images up to this id were judged by the interrupted pass that this one goes on with; 0 if there is none."""
+        """The last image of the interrupted pass that this one goes on with; 0 if there is none."""
         return self._saved_id
 
     def earlier(self) -> list[tuple[int, list[tuple[str, float]]]]:
@@ -168,8 +168,8 @@ class Pass:
         return [] if self._dry_run else self._predictions.of(self._run)
 
     def add(self, image_id: int, found: Sequence[tuple[str, float]]) -> None:
-        """Keep the labels of one picture; ids ascend."""
-        self._last_id = image_id
+        """Keep the labels of one picture."""
+        self._last_id = max(self._last_id, image_id)
         if not self._dry_run:
             self._rows.extend((image_id, label, probability) for label, probability in found)
             if len(self._rows) >= SAVE_ROWS:
@@ -177,7 +177,7 @@ class Pass:
 
     def save(self) -> None:
         """Write what has come so far; still nobody sees it."""
-        if not self._dry_run and self._last_id > self._saved_id:
+        if not self._dry_run and (self._rows or self._last_id > self._saved_id):
             self._predictions.save(self._run, self._rows, last_id=self._last_id)
             self._rows, self._saved_id = [], self._last_id
 
