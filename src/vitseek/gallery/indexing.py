@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitseek.errors import StorageError
+from vitseek.gallery.budget import PixelBudget
 from vitseek.gallery.identity import FileStamp, display
 from vitseek.gallery.rate import Rate
 from vitseek.gallery.reading import Reading, read_image
@@ -37,6 +38,7 @@ COMMIT_ROWS = 512
 FILES_AT_ONCE = 1000
 FIRST_PROBLEMS = 20  # shown in a report; all of them: Gallery.unreadable()
 MAX_WORKERS = 8
+AHEAD_BYTES = 64 * 2**20  # pixels that wait for the model, besides those of a batch
 
 Progress = Callable[[IndexProgress], None]
 
@@ -105,6 +107,7 @@ class Indexer:
         self._roots: dict[int, Path] = {}
         self._total = self._done = self._saved = 0
         self._rate = Rate(0)
+        self._budget = PixelBudget()
         self._pending: list[Outcome] = []
         self._fresh: set[bytes] = set()  # contents embedded but not yet saved
         self._batches: dict[tuple[int, ...], list[Reading]] = {}
@@ -217,7 +220,7 @@ class Indexer:
         workers = self._options.workers or min(MAX_WORKERS, os.cpu_count() or 1)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="vitseek-read")
         try:
-            for reading in self._readings(pool, ahead=2 * self._options.batch_size + workers):
+            for reading in self._readings(pool, workers):
                 self._take(reading)
                 if time.monotonic() - self._last_commit > COMMIT_S or len(self._pending) >= COMMIT_ROWS:
                     self._commit()
@@ -233,19 +236,29 @@ class Indexer:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _readings(self, pool: ThreadPoolExecutor, *, ahead: int) -> Iterator[Reading]:
-        """What the workers read, in the order of the jobs, at most ``ahead`` of them at a time."""
+    def _readings(self, pool: ThreadPoolExecutor, workers: int) -> Iterator[Reading]:
+        """What the workers read, in the order of the jobs; how far they are ahead depends on the size of the pixels.
+
+        Twice a batch lets them work while the model computes; large pixels get less, but every worker something to do.
+        """
         window: deque[Future[Reading]] = deque()
         jobs = self._scan.jobs()
+        ahead = 2 * workers
         while True:
             while len(window) < ahead and (job := next(jobs, None)) is not None:
                 window.append(pool.submit(self._read, job))
             if not window:
                 return
-            yield window.popleft().result()
+            reading = window.popleft().result()
+            if reading.pixels is not None:
+                fitting = AHEAD_BYTES // reading.pixels.nbytes
+                ahead = max(workers + 1, min(2 * self._options.batch_size + workers, fitting))
+            yield reading
 
     def _read(self, job: Job) -> Reading:
-        return read_image(self._roots[job.root_id], job, lambda: self._loaded().preprocessing, self._is_known)
+        return read_image(
+            self._roots[job.root_id], job, lambda: self._loaded().preprocessing, self._is_known, self._budget
+        )
 
     def _loaded(self) -> EmbeddingModel:
         """The model, once the first unknown picture asks for it: a run that finds nothing new starts at once."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitseek.errors import ImageError, ImageTooLargeError, MissingDecoderError
+from vitseek.gallery.budget import PixelBudget, Share
 from vitseek.gallery.identity import FileStamp, content_hash, now_ns
 from vitseek.gallery.stores.scan import Job
 from vitseek.gallery.walk import reason_of
@@ -45,9 +46,13 @@ class Reading:
 
 
 def read_image(
-    root: Path, job: Job, preprocessing: Callable[[], ImagePreprocessing], is_known: Callable[[bytes], bool]
+    root: Path,
+    job: Job,
+    preprocessing: Callable[[], ImagePreprocessing],
+    is_known: Callable[[bytes], bool],
+    budget: PixelBudget,
 ) -> Reading:
-    """Hash a file, and decode it unless ``is_known`` says that its content has a vector."""
+    """Hash a file, and decode it within the budget unless ``is_known`` says that its content has a vector."""
     checked_ns = now_ns()
     path = root / os.fsdecode(job.raw_path)
     try:
@@ -57,14 +62,17 @@ def read_image(
             digest = content_hash(file)
             if is_known(digest):
                 return Reading(job, checked_ns, digest)
-            return _decoded(file, job, checked_ns, digest, preprocessing())
+            with budget.share() as share:
+                return _decoded(file, job, checked_ns, digest, preprocessing(), share)
     except OSError as error:
         return Reading(job, checked_ns, reason=reason_of(error), retry=True)
 
 
-def _decoded(file: BinaryIO, job: Job, checked_ns: int, digest: bytes, preprocessing: ImagePreprocessing) -> Reading:
+def _decoded(
+    file: BinaryIO, job: Job, checked_ns: int, digest: bytes, preprocessing: ImagePreprocessing, share: Share
+) -> Reading:
     try:
-        image = decode(file)
+        image = decode(file, before_loading=share.take)
         pixels = to_pixels(image, preprocessing)
     except (MissingDecoderError, ImageTooLargeError) as error:  # an installed decoder or a raised limit may help
         return Reading(job, checked_ns, reason=error.reason, retry=True)

@@ -4,7 +4,7 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -36,7 +36,9 @@ UPRIGHT = {
 }
 
 
-def decode(source: ImageSource, *, limit_pixels: int | None = None) -> Image.Image:
+def decode(
+    source: ImageSource, *, limit_pixels: int | None = None, before_loading: Callable[[int], None] | None = None
+) -> Image.Image:
     """Decode a picture: first frame, EXIF orientation applied, 8-bit RGB, transparency over white.
 
     Parameters
@@ -46,6 +48,8 @@ def decode(source: ImageSource, *, limit_pixels: int | None = None) -> Image.Ima
     limit_pixels
         Refuse pictures with more pixels than this, judged by the header before anything is decoded. By default the
         environment variable ``VITSEEK_LIMIT_PIXELS``, or else `DEFAULT_LIMIT_PIXELS`.
+    before_loading
+        Called with the number of pixels that the header announces, before memory is taken for them: it may wait.
 
     Returns
     -------
@@ -68,7 +72,7 @@ def decode(source: ImageSource, *, limit_pixels: int | None = None) -> Image.Ima
             source.load()
             return _upright(to_rgb(source), source)
         with _opened(name, source) as stream:
-            return _decode_stream(name, stream, limit)
+            return _decode_stream(name, stream, limit, before_loading)
 
 
 def source_name(source: ImageSource) -> str:
@@ -158,7 +162,9 @@ def _open_file(name: str, path: Path) -> BinaryIO:
         raise UnreadableImageError(name, f"it cannot be opened ({text}); check the path") from error
 
 
-def _decode_stream(name: str, stream: BinaryIO, limit: int) -> Image.Image:
+def _decode_stream(
+    name: str, stream: BinaryIO, limit: int, before_loading: Callable[[int], None] | None
+) -> Image.Image:
     prefix = stream.read(formats.SNIFF_BYTES)
     if not prefix:
         raise UnreadableImageError(name, "the file is empty (0 bytes); copy or download it again")
@@ -174,6 +180,8 @@ def _decode_stream(name: str, stream: BinaryIO, limit: int) -> Image.Image:
             refusal = error
             continue
         _check_size(name, image.size, limit)
+        if before_loading is not None:
+            before_loading(image.width * image.height)
         image.load()
         picture = _upright(to_rgb(image), image)
         picture.info = {}  # the orientation is dealt with: whoever decodes this picture again must not turn it again
