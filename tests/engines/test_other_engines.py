@@ -76,10 +76,12 @@ def test_an_engine_given_up_while_indexing_is_told_in_the_report_and_its_vectors
     engine: str, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checked, "TOLERANCE", -1.0)
-    with Gallery(photos, engine=engine) as gallery:
+    model = load(engine=engine)
+    with Gallery(photos, model=model) as gallery:
         notes = gallery.index().notes
         _, vectors = gallery.vectors()
         pictures = [gallery.image(id).path for id in gallery.vectors()[0]]
+    assert model.engine == "numpy"
     assert len([note for note in notes if note.endswith("NumPy computes instead")]) == 1
     wanted = load().embed(pictures)
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)

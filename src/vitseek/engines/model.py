@@ -20,6 +20,7 @@ from vitseek import zoo
 from vitseek.engines.base import SpaceKey
 from vitseek.engines.build import ENGINES as ENGINES
 from vitseek.engines.build import ImageEngine, build_engine, check_engine
+from vitseek.engines.graph_engine import GraphEngine, graph_of
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.text import TextSide, no_text_tower, other_pooling
 from vitseek.engines.threads import default_threads
@@ -83,7 +84,7 @@ class Model:
         self.weights_sha256 = loaded.sha256
         self.labels = labels
         self.notes = list(notes)
-        self.engine = engine
+        self._asked_engine = engine
         self.embed_dim = pooled_dim(loaded.config, pooling)  # which checks that the model can pool so
         self._build: Callable[[], ImageEngine] | None = partial(
             build_engine, loaded.params, loaded.config, pooling, threads,
@@ -114,6 +115,12 @@ class Model:
                 assert self._build is not None
                 self._built, self._build = self._build(), None  # the parameters as loaded are let go
             return self._built
+
+    @property
+    def engine(self) -> str:
+        """What computes pictures: the engine asked for, or ``"numpy"`` once that had to be given up."""
+        built = self._built  # no lock: this may be asked while a tower is built
+        return built.computes if isinstance(built, GraphEngine) else self._asked_engine
 
     @property
     def late_notes(self) -> list[str]:
@@ -240,8 +247,6 @@ class Model:
         MissingExtraError
             If ``onnx`` is not installed.
         """
-        from vitseek.engines.graph_engine import GraphEngine, graph_of
-
         engine = self._engine.numpy if isinstance(self._engine, GraphEngine) else self._engine
         if not isinstance(engine, NumpyEngine):
             raise ConfigError(f"{self.name} has windows: only plain Vision Transformers are written as ONNX graphs")
