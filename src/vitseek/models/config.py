@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from vitseek.errors import ConfigError
+from vitseek.models.fields import check_count, check_fields
 
 MlpLayer = Literal["gelu", "quick-gelu", "gelu-tanh", "swiglu"]
 NormLayer = Literal["layernorm", "rmsnorm"]
@@ -117,11 +118,11 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         for name in ("embed_dim", "depth", "num_heads", "patch_size"):
-            _check_count(name, getattr(self, name), least=1)
+            check_count(name, getattr(self, name), least=1)
         for name in ("num_registers", "embedding_dim", "num_classes"):
-            _check_count(name, getattr(self, name), least=0)
+            check_count(name, getattr(self, name), least=0)
         if self.hidden_dim is not None:
-            _check_count("hidden_dim", self.hidden_dim, least=1)
+            check_count("hidden_dim", self.hidden_dim, least=1)
         for name in _FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
@@ -135,7 +136,7 @@ class ViTConfig:
         if len(self.img_size) != 2:
             raise ConfigError(f"img_size must be (height, width) in pixels, not {self.img_size!r}")
         for side_px in self.img_size:
-            _check_count("img_size", side_px, least=1)
+            check_count("img_size", side_px, least=1)
             if side_px % self.patch_size:
                 raise ConfigError(f"img_size {self.img_size} px is not a whole number of {self.patch_size} px patches")
         if not self.norm_eps > 0:
@@ -221,15 +222,7 @@ class ViTConfig:
         ConfigError
             If a field is unknown or missing: a file from a newer version must not be half understood.
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - set(fields)):
-            raise ConfigError(
-                f"unknown model config fields: {', '.join(unknown)} (known: {', '.join(fields)}). "
-                "The file may come from a newer vitseek: upgrade, or remove the fields"
-            )
-        required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
-        if missing := sorted(set(required) - set(values)):
-            raise ConfigError(f"model config lacks: {', '.join(missing)}")
+        check_fields(cls, values, what="model config")
         size = values["img_size"]
         if not isinstance(size, list | tuple):
             raise ConfigError(f"img_size must be [height, width] in pixels, not {size!r}")
@@ -249,11 +242,6 @@ _CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "head_input": get_args(HeadInput),
     }
 )
-
-
-def _check_count(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 # Width, depth and heads: tiny and small from DeiT, base to huge from ViT, giant from DINOv2. Patch and image size

@@ -23,6 +23,7 @@ from vitseek.models.swin_config import SwinConfig as SwinConfig
 from vitseek.models.swin_config import block_name
 from vitseek.models.swin_config import swin_parameter_shapes as swin_parameter_shapes
 from vitseek.models.tokens import Tokens, pool
+from vitseek.models.tokens import resolve_blocks as resolve_blocks
 from vitseek.nn.activations import gelu, softmax
 from vitseek.nn.attention import split_heads
 from vitseek.nn.layers import layer_norm, linear, patchify
@@ -228,11 +229,3 @@ def check_pixels(pixels: Array, *, dtype: np.dtype[np.floating]) -> None:
         raise DTypeError(
             f"pixels are {pixels.dtype} and the parameters {dtype}: make both float32 (or both float64, for tests)"
         )
-
-
-def resolve_blocks(blocks: Sequence[int], depth: int) -> list[int]:
-    """Return block numbers with negative ones counted from the end; ConfigError if one does not exist."""
-    for block in blocks:
-        if not -depth <= block < depth:
-            raise ConfigError(f"no block {block}: the model has blocks 0 to {depth - 1} (or -1 for the last)")
-    return [block % depth for block in blocks]

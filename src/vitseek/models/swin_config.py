@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from vitseek.errors import ConfigError
+from vitseek.models.fields import check_count, check_fields
 
 MERGED = 4  # tokens that patch merging puts into one, of twice their width
 MAX_STAGES = 8
@@ -70,10 +71,10 @@ class SwinConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("embed_dim", 1), ("window_size", 2), ("patch_size", 1), ("num_classes", 0)):
-            _check_count(name, getattr(self, name), least=least)
+            check_count(name, getattr(self, name), least=least)
         for name in ("depths", "num_heads", "img_size"):
             for value in getattr(self, name):
-                _check_count(name, value, least=1)
+                check_count(name, value, least=1)
         if not 1 <= len(self.depths) <= MAX_STAGES:
             raise ConfigError(f"depths lists {len(self.depths)} stages, wanted 1 to {MAX_STAGES}")
         if self.depth > MAX_BLOCKS:
@@ -138,15 +139,7 @@ class SwinConfig:
         values = dict(values)
         if (named := values.pop("architecture", cls.architecture)) != cls.architecture:
             raise ConfigError(f"architecture {named!r} is not {cls.architecture!r}")
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - set(fields)):
-            raise ConfigError(
-                f"unknown Swin config fields: {', '.join(unknown)} (known: {', '.join(fields)}). "
-                "The file may come from a newer vitseek: upgrade, or remove the fields"
-            )
-        required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
-        if missing := sorted(set(required) - set(values)):
-            raise ConfigError(f"Swin config lacks: {', '.join(missing)}")
+        check_fields(cls, values, what="Swin config")
         for name in _TUPLES:
             if name in values and not isinstance(values[name], list | tuple):
                 raise ConfigError(f"{name} must be a list of numbers, not {values[name]!r}")
@@ -155,11 +148,6 @@ class SwinConfig:
 
 
 _TUPLES = ("depths", "num_heads", "img_size")
-
-
-def _check_count(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 # Section 3.3 of the paper. Window and image size belong to a checkpoint: 7 tokens at 224 px, 12 at 384 px.

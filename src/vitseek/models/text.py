@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitseek.errors import ConfigError, ShapeError, UsageError
+from vitseek.models.fields import check_count, check_fields
 from vitseek.nn.activations import gelu, gelu_tanh, quick_gelu, softmax
 from vitseek.nn.attention import split_heads
 from vitseek.nn.layers import layer_norm, linear
@@ -117,13 +118,13 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "width", "depth", "num_heads"):
-            _check_count(name, getattr(self, name), least=1)
+            check_count(f"text: {name}", getattr(self, name), least=1)
         for name in ("token_types", "embedding_dim", "eos_token_id", "pad_token_id"):
-            _check_count(name, getattr(self, name), least=0)
+            check_count(f"text: {name}", getattr(self, name), least=0)
         if self.hidden_dim is not None:
-            _check_count("hidden_dim", self.hidden_dim, least=1)
+            check_count("text: hidden_dim", self.hidden_dim, least=1)
         if self.bos_token_id is not None:
-            _check_count("bos_token_id", self.bos_token_id, least=0)
+            check_count("text: bos_token_id", self.bos_token_id, least=0)
         for name in ("causal", "norm_first", "embed_norm", "projection_bias", "attend_padding"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"text: {name} must be true or false, not {getattr(self, name)!r}")
@@ -174,15 +175,7 @@ class TextConfig:
         ConfigError
             If a field is unknown or missing: a file from a newer version must not be half understood.
         """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - set(fields)):
-            raise ConfigError(
-                f"unknown text config fields: {', '.join(unknown)} (known: {', '.join(fields)}). "
-                "The file may come from a newer vitseek: upgrade, or remove the fields"
-            )
-        required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
-        if missing := sorted(set(required) - set(values)):
-            raise ConfigError(f"text config lacks: {', '.join(missing)}")
+        check_fields(cls, values, what="text config")
         return cls(**values)
 
 
@@ -356,8 +349,3 @@ def _ignore(name: str, tokens: Array) -> None:
 
 def _with_bias(name: str, *weight_shape: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": weight_shape, f"{name}.bias": weight_shape[:1]}
-
-
-def _check_count(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"text: {name} must be a whole number of at least {least}, not {value!r}")

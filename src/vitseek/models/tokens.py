@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -154,3 +155,11 @@ def pool(tokens: Tokens, rule: str) -> Array:
         return gem
     mean = patches.mean(axis=1)  # (B, D)
     return np.concatenate([tokens.cls_token, mean], axis=1) if rule == "cls+patch-mean" else mean
+
+
+def resolve_blocks(blocks: Sequence[int], depth: int) -> list[int]:
+    """Return block numbers with negative ones counted from the end; ConfigError if one does not exist."""
+    for block in blocks:
+        if not -depth <= block < depth:
+            raise ConfigError(f"no block {block}: the model has blocks 0 to {depth - 1} (or -1 for the last)")
+    return [block % depth for block in blocks]

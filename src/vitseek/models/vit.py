@@ -22,6 +22,7 @@ from vitseek.models.tokens import POOLINGS as POOLINGS
 from vitseek.models.tokens import Tokens as Tokens
 from vitseek.models.tokens import check_pooling
 from vitseek.models.tokens import pool as pool
+from vitseek.models.tokens import resolve_blocks as resolve_blocks
 from vitseek.nn.activations import gelu, gelu_tanh, quick_gelu, silu
 from vitseek.nn.attention import attention, attention_weights, split_heads
 from vitseek.nn.attention_pool import pool_by_attention
@@ -251,14 +252,6 @@ def check_pixels(config: ViTConfig, pixels: Array, *, dtype: np.dtype[np.floatin
         raise DTypeError(
             f"pixels are {pixels.dtype} and the parameters {dtype}: make both float32 (or both float64, for tests)"
         )
-
-
-def resolve_blocks(blocks: Sequence[int], depth: int) -> list[int]:
-    """Return block numbers with negative ones counted from the end; ConfigError if one does not exist."""
-    for block in blocks:
-        if not -depth <= block < depth:
-            raise ConfigError(f"no block {block}: the model has blocks 0 to {depth - 1} (or -1 for the last)")
-    return [block % depth for block in blocks]
 
 
 def _linear(params: Params, name: str, x: Array) -> Array:
