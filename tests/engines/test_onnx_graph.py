@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
-from vitseek.engines import graph_engine, onnx_graph
+from vitseek.engines import onnx_graph
 from vitseek.engines.graph_engine import GraphEngine, Runtime, graph_of
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.errors import ShapeError
@@ -113,7 +113,6 @@ def test_a_graph_too_large_for_one_message_keeps_its_weights_beside_it(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_graph, "LARGEST_MESSAGE_BYTES", 10_000)
-    monkeypatch.setattr(graph_engine, "LARGEST_MESSAGE_BYTES", 10_000)
     config = dataclasses.replace(SMALL, embed_dim=42, hidden_dim=127)
     params, pixels = single(random_params(config, rng)), rng.standard_normal((2, 3, 35, 49), dtype=np.float32)
     numpy = NumpyEngine(params, config, threads=1)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vitseek.engines import checked
 from vitseek.engines.checked import Run
 from vitseek.engines.numpy_engine import NumpyEngine
-from vitseek.engines.onnx_graph import LARGEST_MESSAGE_BYTES, VERSION, build_graph, save_graph
+from vitseek.engines.onnx_graph import VERSION, build_graph, fits_one_message, save_graph
 from vitseek.errors import ShapeError
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens
@@ -165,8 +165,10 @@ class GraphEngine:
 
     def _compile(self, size_px: tuple[int, int], pooling: str | None) -> Run:
         graph = graph_of(self.numpy, size_px, pooling=pooling, fused_attention=self.runtime.fused_attention)
-        if graph.ByteSize() <= LARGEST_MESSAGE_BYTES:
-            return self.runtime.compile(graph.SerializeToString())
+        if fits_one_message(graph):
+            message = graph.SerializeToString()
+            del graph  # one copy of the weights less while the runtime makes its own
+            return self.runtime.compile(message)
         with tempfile.TemporaryDirectory(prefix="vitseek-") as folder:
             return self.runtime.compile(save_graph(graph, Path(folder) / "graph.onnx")[0])
 

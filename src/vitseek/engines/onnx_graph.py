@@ -13,6 +13,7 @@ Shapes: B images, N tokens, P patches, D width, H heads, d = D / H.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,16 @@ def build_graph(
     return _Writer(weights, config, grid, positions, rotation, fused_attention).write(pooling)
 
 
+def fits_one_message(model: Any) -> bool:
+    """Whether a graph's constants stay within protobuf's limit; its own ``ByteSize`` fails beyond that."""
+    number = import_onnx().TensorProto.FLOAT
+    sizes = (
+        math.prod(constant.dims) * (4 if constant.data_type == number else 8) for constant in model.graph.initializer
+    )
+    total: int = sum(sizes)
+    return total <= LARGEST_MESSAGE_BYTES
+
+
 def save_graph(model: Any, file: Path) -> list[Path]:
     """Write a graph; one that is too large for a single protobuf message leaves its weights in a second file beside it.
 
@@ -78,7 +89,7 @@ def save_graph(model: Any, file: Path) -> list[Path]:
     """
     import onnx
 
-    if model.ByteSize() <= LARGEST_MESSAGE_BYTES:
+    if fits_one_message(model):
         file.write_bytes(model.SerializeToString())
         return [file]
     data = file.with_name(f"{file.name}.data")
