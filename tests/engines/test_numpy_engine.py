@@ -2,6 +2,8 @@
 
 import dataclasses
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -178,6 +180,28 @@ def test_many_callers_at_once_each_get_their_own(rng: np.random.Generator) -> No
         found = list(callers.map(engine.embed_pixels, batches))
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("family", ["dinov3", "vit"])
+@pytest.mark.parametrize("slow", ["MainThread", "vitseek-forward"])
+def test_nobody_overwrites_what_a_slower_member_still_reads(
+    family: str, slow: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for depth in (2, 3):
+        config = dataclasses.replace(SMALL, **FAMILIES[family], depth=depth)
+        params, pixels = random_params(config, rng), rng.standard_normal((1, 3, 35, 49))
+        wanted = forward_features(params, config, pixels).cls_token
+        usual = forward.Pass._attend
+
+        def late(self: forward.Pass, *args: object, usual: Callable[..., None] = usual) -> None:
+            if threading.current_thread().name == slow:
+                time.sleep(0.05)
+            usual(self, *args)
+
+        monkeypatch.setattr(forward.Pass, "_attend", late)
+        engine = NumpyEngine(params, config, threads=2, dtype=np.float64)
+        np.testing.assert_allclose(engine.embed_pixels(pixels), wanted, atol=ROUNDING)
+        monkeypatch.undo()
 
 
 def test_a_failing_thread_wakes_the_others_and_is_told(

@@ -210,7 +210,7 @@ class Pass:
         """
         assert self.wanted is not None
         width, heads = self.config.embed_dim, self.config.num_heads
-        qkv = space.qkv[0]
+        qkv = space.qkv[(self.config.depth - 1) % len(space.qkv)]
         if self.rotation is not None:
             mine = team.rows_of(member, len(qkv))
             np.matmul(space.normed[mine], block.qkv_weight[:, width : 2 * width], out=qkv[mine, width : 2 * width])

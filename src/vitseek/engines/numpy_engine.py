@@ -2,7 +2,8 @@
 
 How the work is shared (:mod:`vitseek.engines.crew`). The images of a batch go in packs of a few to one thread each; a
 pack's tokens are the rows of one matrix, because larger matrix products run faster. When fewer images than threads are
-left, several threads form a team and share one image: matrix products by columns of the weights, all else by rows.
+left, several threads form a team and share the rows of one image: everything but attention works on rows alone, so
+they meet once a block, when the keys and values of all rows are there.
 
 When only the first tokens are wanted (the class token, or the embedding that is projected from it), the last block
 attends for those tokens alone. That is exact, not an approximation: no later block could use the other rows.
