@@ -23,7 +23,7 @@ class OnnxRuntime:
     Parameters
     ----------
     threads
-        Cores that one call may use. They wait actively between operators, but not between calls.
+        Cores that one call may use.
 
     Raises
     ------
@@ -50,6 +50,8 @@ class OnnxRuntime:
         options = self._package.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
+        # Its threads would wait actively for their next part: time that decoding, or another program, could use.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = WARNINGS_OFF
         session = self._package.InferenceSession(
             graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
