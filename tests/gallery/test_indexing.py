@@ -7,7 +7,7 @@ import pytest
 
 from tests.gallery.conftest import Draw
 from tests.gallery.fake_model import FakeModel
-from vitseek.errors import GalleryNotFoundError, OutsideGalleryError, UsageError
+from vitseek.errors import GalleryNotFoundError, OutsideGalleryError, UsageError, WeightsError
 from vitseek.gallery.gallery import Gallery
 from vitseek.gallery.records import IndexProgress
 
@@ -425,6 +425,18 @@ def test_features_that_are_not_numbers_are_refused_with_a_reason(photos: Path) -
         report = gallery.index(batch_size=7)
     assert (report.images, report.unreadable) == (6, 1)
     assert "infinite or undefined features" in report.problems[0].reason
+
+
+def test_a_model_of_zeros_is_refused_and_leaves_the_other_space_as_it_is(photos: Path) -> None:
+    class Empty(FakeModel):
+        def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+            return np.zeros_like(super().embed_pixels(pixels))
+
+    with Gallery(photos, model=FakeModel()) as gallery:
+        gallery.index()
+        with pytest.raises(WeightsError, match="the model empty makes zeros alone of every picture"):
+            gallery.index(model=Empty(name="empty"))
+        assert len(gallery.search(1)) == 7
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"workers": 0}])

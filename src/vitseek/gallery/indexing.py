@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vitseek.errors import StorageError
+from vitseek.errors import StorageError, WeightsError
 from vitseek.gallery.budget import PixelBudget
 from vitseek.gallery.identity import FileStamp, display
 from vitseek.gallery.rate import Rate
@@ -292,6 +292,11 @@ class Indexer:
         model = self._loaded()
         start = time.perf_counter()
         features = model.embed_pixels(pixels)
+        if not np.any(features):
+            raise WeightsError(
+                f"the model {model.name} makes zeros alone of every picture: its weights are empty or damaged. Fetch "
+                "them again (`vitseek models pull NAME`), or export the model again"
+            )
         self.report.embed_s += time.perf_counter() - start
         self.report.embedded += len(batch)
         for reading, vector in zip(batch, np.asarray(features, np.float32), strict=True):
