@@ -263,6 +263,8 @@ def test_texts_alone_need_no_picture(run: Run, tiny_clip: Path, tmp_path: Path) 
     with np.load(tmp_path / "out.npz", allow_pickle=False) as saved:
         assert saved["text_features"].shape == (1, 32)
         assert "features" not in saved
+    ran = run("-o", tmp_path / "again.npz", "--model", tiny_clip, "--text", "a red dress")
+    assert "features of 1 text, 32-d (tiny-clip)" in ran.err
 
 
 def test_words_for_a_model_of_pictures_are_refused_before_any_picture_is_read(

@@ -315,7 +315,7 @@ def _report(
             note(f"  … and {len(skipped) - SHOWN_SKIPPED:,} more (--json lists all)")
     extra = f" and {sum(harvest.num_tokens):,} tokens" if tokens else ""
     counts = {"pictures": len(harvest.paths), "texts": len(harvest.texts)}
-    what = " and ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+    what = " and ".join(f"{count:,} {kind if count > 1 else kind[:-1]}" for kind, count in counts.items() if count)
     note(f"{output}: features of {what}, {model.embed_dim}-d ({model.name}){extra}")
 
 
