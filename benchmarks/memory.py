@@ -85,6 +85,8 @@ def main() -> None:
             for result in results
         ],
     )
+    if len(results) == 1:
+        return
     more = (results[-1]["peak"] - results[0]["peak"]) / 1024
     extra = results[-1]["images"] - results[0]["images"]
     print(f"{extra:,.0f} more images: {more:+.1f} MiB, {more * 2**20 / extra:,.0f} bytes an image")

@@ -9,6 +9,7 @@ Source: https://huggingface.co/docs/safetensors (format) and the package's Rust 
 
 import json
 import math
+import mmap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from vitseek.weights.arrays import AnyArray, Stored, as_float32
 LENGTH_BYTES = 8
 LIMIT_HEADER_BYTES = 100_000_000  # the reference reader's limit
 AGAIN = "download or copy it again."
+LARGE_BYTES = 2**20
 LIMIT_DIMENSIONS = 32  # NumPy 1 allowed 32; no parameter of any model has more than 6
 
 DTYPES = {
@@ -56,10 +58,11 @@ def read_safetensors(file: Path) -> dict[str, Stored]:
         stream.seek(0)
         header = _read_header(file, stream.read(LENGTH_BYTES), size, stream.read)
         start = stream.tell()
-    entries = _check_entries(file, header, size - start)
-    data: AnyArray = np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray)[start:]
+        entries = _check_entries(file, header, size - start)
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    data: AnyArray = np.frombuffer(mapped, dtype=np.uint8)[start:]
     return {
-        name: Stored(shape, dtype, partial(_view, data, dtype, shape, begin, end))
+        name: Stored(shape, dtype, partial(_view, mapped, data, dtype, shape, begin, end))
         for name, (dtype, shape, begin, end) in entries.items()
     }
 
@@ -154,7 +157,11 @@ def _item_bytes(dtype: str) -> int:
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
-def _view(data: AnyArray, dtype: str, shape: tuple[int, ...], begin: int, end: int) -> AnyArray:
+def _view(mapped: mmap.mmap, data: AnyArray, dtype: str, shape: tuple[int, ...], begin: int, end: int) -> AnyArray:
+    if end - begin >= LARGE_BYTES and hasattr(mapped, "madvise"):
+        # What was looked at before leaves this process's memory, and comes back from the page cache if it is looked at
+        # again: folding a model goes through the file once, and would else hold all of it beside the folded weights.
+        mapped.madvise(mmap.MADV_DONTNEED)
     stored = np.dtype("<u2") if dtype == "bfloat16" else np.dtype(dtype).newbyteorder("<")
     array = data[begin:end].view(stored).reshape(shape)
     # Files of early writers pad the header to no multiple of the item size; BLAS would copy on every use.
