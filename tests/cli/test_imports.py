@@ -97,8 +97,9 @@ def test_a_search_for_a_new_picture_imports_its_decoder_and_no_other_engine(plac
     assert not packages(came) & HEAVY
     assert not came & STRANGE_FORMATS
     assert not within(came, OTHER_ROOMS)
-    others = {"vitseek.engines.onnx_engine", "vitseek.engines.openvino_engine", "vitseek.engines.torch_engine"}
-    assert not came & others
+    others = ("onnx_engine", "openvino_engine", "torch_engine", "swin_engine", "text_engine")
+    assert not came & {f"vitseek.engines.{engine}" for engine in others}
+    assert "vitseek.preprocess.text" not in came
 
 
 def test_the_tokenizer_is_imported_for_words_only(place: Path, tiny_clip: Path) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from vitseek.engines.base import Embedder
 from vitseek.engines.numpy_engine import NumpyEngine
-from vitseek.engines.swin_engine import SwinEngine
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, MissingExtraError
 from vitseek.models.architectures import ModelConfig
@@ -108,6 +107,8 @@ def build_engine(
     """
     check_engine(engine, config)
     if not isinstance(config, ViTConfig):
+        from vitseek.engines.swin_engine import SwinEngine  # no Vision Transformer needs it
+
         return SwinEngine(params, config, pooling, threads)
     if engine == "numpy":
         return NumpyEngine(params, config, pooling, threads)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitseek import zoo
-from vitseek.engines.text_engine import TextEngine
 from vitseek.errors import TextUnsupportedError, TokenizerError, WeightsError
 from vitseek.models.text import TextConfig
-from vitseek.preprocess.text import WAY_OUT, Tokenizer, shown
 from vitseek.weights.loaded import LoadedText
+
+if TYPE_CHECKING:
+    from vitseek.engines.text_engine import TextEngine
+    from vitseek.preprocess.text import Tokenizer
 
 Array = NDArray[np.float32]
 
@@ -52,6 +55,8 @@ class TextSide:
         usable = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
         if not usable.all():
             place = int(usable.argmin())
+            from vitseek.preprocess.text import shown
+
             came = "zeros alone" if not embeddings[place].any() else "something that is not a number"
             raise WeightsError(
                 f"the text tower of {self._model} makes {came} of {shown(texts[place])}: its weights are empty or "
@@ -62,6 +67,10 @@ class TextSide:
     def _open(self) -> tuple[Tokenizer, TextEngine]:
         with self._lock:
             if self._ready is None:
+                # Most models have no text tower, and most searches no words.
+                from vitseek.engines.text_engine import TextEngine
+                from vitseek.preprocess.text import WAY_OUT, Tokenizer
+
                 if self._loaded.tokenizer is None:
                     raise TokenizerError(f"{self._model} has a text tower, but no tokenizer beside it. {WAY_OUT}.")
                 tokenizer = Tokenizer.from_file(self._loaded.tokenizer, config=self.config)
