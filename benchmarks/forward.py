@@ -118,8 +118,10 @@ def operations(config: ViTConfig, side_px: int) -> tuple[float, float]:
     feed_forward = (3 if config.mlp_layer == "swiglu" else 2) * width * hidden
     block = 2 * tokens * (4 * width**2 + feed_forward) + 4 * tokens**2 * width
     everything = 2 * patches * 3 * config.patch_size**2 * width + config.depth * block
-    keys_and_values = 2 * tokens * 2 * width**2  # the rest of the last block, for one token, does not count
-    return everything / 1e9, (everything - block + keys_and_values) / 1e9
+    # Of the last block: the weights once each for one token (those of the keys and values turned round), and every
+    # head's look at all tokens and average of them.
+    last = 2 * (5 * width**2 + feed_forward) + 4 * config.num_heads * tokens * width
+    return everything / 1e9, (everything - block + last) / 1e9
 
 
 def matrix_products(config: ViTConfig, *, threads: int) -> None:

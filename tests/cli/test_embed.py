@@ -144,7 +144,7 @@ def test_nothing_usable_is_exit_status_one_and_writes_nothing(run: Run, model: P
     ran = run(picture, "-o", tmp_path / "out.npz", "--model", model)
     assert ran.status == 1
     assert ran.err == (
-        f"error: none of 1 pictures could be used; {picture}: it is not an image but text; remove it or leave it out\n"
+        f"error: the picture could not be used; {picture}: it is not an image but text; remove it or leave it out\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "text.jpg"]
 

@@ -131,7 +131,7 @@ def embed(
     if usable or as_json:
         _report(loaded, output if usable else None, harvest, skipped, tokens=tokens, as_json=as_json)
     if not usable:
-        raise GalleryEmptyError(f"none of {len(files):,} pictures could be used{_because(skipped)}")
+        raise GalleryEmptyError(f"{_unused(len(files))}{_because(skipped)}")
 
 
 def _check_output(output: Path, *, force: bool) -> None:
@@ -321,6 +321,10 @@ def _report(
 
 def _named(images: list[Path]) -> str:
     return ", ".join(map(str, images[:3])) + (f" and {len(images) - 3} more" if len(images) > 3 else "")
+
+
+def _unused(pictures: int) -> str:
+    return "the picture could not be used" if pictures == 1 else f"none of {pictures:,} pictures could be used"
 
 
 def _because(skipped: list[Skipped]) -> str:

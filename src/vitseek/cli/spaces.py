@@ -1,5 +1,6 @@
 """`vitseek spaces`: the sets of vectors of a gallery, one for each model that looked at its images."""
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -76,10 +77,11 @@ def _list(gallery: GalleryOption, as_json: bool) -> None:
         console.print(table)
         note("* is searched by default")
     else:
-        note(f"{status.path} has no vectors yet. Make them with: vitseek index {status.path}")
+        note(f"{status.path} has no vectors yet. Make them with: vitseek index {shlex.quote(str(status.path))}")
     for space in status.spaces:
         if space.images < status.images and space.source is not None:
-            note(f"{space.name} lacks {status.images - space.images:,} images: vitseek index --model {space.source}")
+            lacking = f"{status.images - space.images:,}"
+            note(f"{space.name} lacks {lacking} images: vitseek index --model {shlex.quote(str(space.source))}")
     if status.spaces and not any(space.words for space in status.spaces):
         note("no model here understands words; `vitseek models` lists those that do: vitseek index --model NAME")
 

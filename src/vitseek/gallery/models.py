@@ -1,6 +1,7 @@
 """Which model and which space a call means, and each model loaded once."""
 
 import os
+import shlex
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -154,7 +155,11 @@ class Models:
             )
         names = ", ".join(row.name for row in able[:SHOWN_MODELS])
         more = f" ({len(able) - SHOWN_MODELS} more: vitseek models)" if len(able) > SHOWN_MODELS else ""
-        way = f"vitseek index {self._gallery} --model {able[0].name}" if able else "vitseek index PATH --model FILE"
+        way = (
+            f"vitseek index {shlex.quote(str(self._gallery))} --model {able[0].name}"
+            if able
+            else "vitseek index PATH --model FILE"
+        )
         known = f" Models that do: {names}{more}." if able else ""
         return TextUnsupportedError(
             f"{first}{why}.{known} Add such a space beside this one, and words are searched there by themselves: {way}"
@@ -242,4 +247,6 @@ class Models:
 
 def empty(gallery: Path) -> GalleryEmptyError:
     """What to say of a gallery without a single vector."""
-    return GalleryEmptyError(f"gallery {gallery} holds no images yet. Index them: vitseek index {gallery}")
+    return GalleryEmptyError(
+        f"gallery {gallery} holds no images yet. Index them: vitseek index {shlex.quote(str(gallery))}"
+    )

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -203,7 +204,8 @@ def _of_id(image_id: int, catalog: Catalog, space: Space) -> tuple[NDArray[np.fl
             raise ImageNotFoundError(f"image {image_id} ({record.relative_path}) cannot be read: {record.reason}")
         raise ImageNotFoundError(
             f"image {image_id} ({record.relative_path}) has no vector in space {space.name!r} yet. "
-            f"Index it: vitseek index {catalog.folder} --model {space.source or space.key.model}"
+            f"Index it: vitseek index {shlex.quote(str(catalog.folder))} "
+            f"--model {shlex.quote(space.source or space.key.model)}"
         )
     return vector, tuple(catalog.ids_with_hash(bytes.fromhex(record.content_hash)))
 

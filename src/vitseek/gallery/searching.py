@@ -1,6 +1,7 @@
 """Find the nearest images of one or several queries, in one space or in two."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict, get_args
@@ -231,7 +232,7 @@ class Searcher:
 
 
 def _fill(space: Space) -> str:
-    return f"; fill it with: vitseek index --model {space.source}" if space.source else ""
+    return f"; fill it with: vitseek index --model {shlex.quote(space.source)}" if space.source else ""
 
 
 def _kept(hits: Hits, own: tuple[int, ...], options: SearchOptions) -> Hits:

@@ -1,5 +1,6 @@
 """Which model made which vectors. Vectors of different spaces never meet."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def mismatch(gallery: Path, spaces: Sequence[Space], query: SpaceKey) -> Gallery
     search = f"Search with --model {usable}, or add" if usable else "Add"
     return GalleryMismatchError(
         f"gallery {gallery.name!r} holds {held} vectors, but the query uses {describe(query)}.{why} "
-        f"{search} a second space: vitseek index {gallery} --model {query.model}"
+        f"{search} a second space: vitseek index {shlex.quote(str(gallery))} --model {shlex.quote(query.model)}"
     )
 
 
@@ -129,7 +130,7 @@ def load_model(
         raise GalleryMismatchError(
             f"the model {space.source!r} is no longer the one that made the vectors of gallery {gallery.name!r}: "
             f"{differences(space.key, model.space())}. Put the old weights back, or add the new ones as a second "
-            f"space: vitseek index {gallery} --model {space.source}"
+            f"space: vitseek index {shlex.quote(str(gallery))} --model {shlex.quote(space.source or space.key.model)}"
         )
     return model
 

@@ -1,10 +1,11 @@
 """Searches for the page and the API: from checked parameters to cards that can be shown."""
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import cast
 
+from vitseek.errors import ImageNotFoundError
 from vitseek.gallery.queries import fetch_addresses
 from vitseek.gallery.searching import SearchKeywords
 from vitseek.search.fusion import Fusion
@@ -132,17 +133,20 @@ def _spaces(params: SearchParams, slider: Slider | None) -> SearchKeywords:
 def _cards(
     site: Site, matches: list[Match], params: SearchParams, expression: Expression, full_score: float
 ) -> list[Card]:
-    return [
-        Card(
-            record=site.gallery.image(match.id),
-            rank=rank,
-            score=match.score,
-            full_score=full_score,
-            params=params,
-            expression=expression,
-        )
-        for rank, match in enumerate(matches, start=1)
-    ]
+    cards = []
+    for rank, match in enumerate(matches, start=1):
+        with suppress(ImageNotFoundError):  # deleted by another process a moment ago
+            cards.append(
+                Card(
+                    record=site.gallery.image(match.id),
+                    rank=rank,
+                    score=match.score,
+                    full_score=full_score,
+                    params=params,
+                    expression=expression,
+                )
+            )
+    return cards
 
 
 def samples(site: Site, turn: int) -> list[Card]:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import logging
+import shlex
 import signal
 import socket
 import threading
@@ -131,7 +132,9 @@ def _why_not(error: OSError, where: str, port: int) -> str:
 def _ready_site(gallery: Gallery, options: WebOptions, say: Say, warn: Say) -> Site:
     status = gallery.status()
     if not status.images:
-        raise GalleryEmptyError(f"gallery {status.path} holds no images yet. Add some: vitseek index {status.path}")
+        raise GalleryEmptyError(
+            f"gallery {status.path} holds no images yet. Add some: vitseek index {shlex.quote(str(status.path))}"
+        )
     say(f"Loading the model and {status.images:,} images of {status.path} …")
     model = gallery.model
     size_px = model.preprocessing.size_px
