@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -109,10 +110,16 @@ class FoldedWeights:
         return self.patch_weight.dtype
 
 
-def fold(params: Params, config: ViTConfig, dtype: DTypeLike = np.float32) -> FoldedWeights:
-    """Return folded copies of ``params``; biases are worked out in float64 and rounded once."""
+def fold(params: Params, config: ViTConfig, dtype: DTypeLike = np.float32, *, threads: int = 1) -> FoldedWeights:
+    """Return folded copies of ``params``; biases are worked out in float64 and rounded once.
+
+    ``threads`` share the blocks: a search for one picture waits for this.
+    """
     prefix, patch_positions = _fold_positions(params, config)
     projection = params["projection.weight"] if config.embedding_dim else None
+    names = [f"blocks.{index}" for index in range(config.depth)]
+    with ThreadPoolExecutor(threads, thread_name_prefix="vitseek-fold") as pool:
+        blocks = tuple(pool.map(lambda name: _fold_block(params, config, name, dtype), names))
     return FoldedWeights(
         patch_weight=_transposed(params["patch_embed.proj.weight"].reshape(config.embed_dim, -1), dtype),
         patch_bias=_bias(params, "patch_embed.proj", config.embed_dim).astype(dtype),
@@ -120,7 +127,7 @@ def fold(params: Params, config: ViTConfig, dtype: DTypeLike = np.float32) -> Fo
         prefix=prefix.astype(dtype),
         patch_positions=None if patch_positions is None else patch_positions.astype(dtype),
         pre_norm=_fold_norm(params, "norm_pre", dtype) if config.pre_norm else None,
-        blocks=tuple(_fold_block(params, config, f"blocks.{index}", dtype) for index in range(config.depth)),
+        blocks=blocks,
         norm=_fold_norm(params, "norm", dtype),
         pool=_fold_pool(params, config, dtype) if config.attention_pool else None,
         projection=None if projection is None else _transposed(projection, dtype),

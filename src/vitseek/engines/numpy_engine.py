@@ -68,7 +68,7 @@ class NumpyEngine:
         self.config = config
         self.pooling = pooling
         self.threads = threads or default_threads()
-        self.weights = fold(params, config, dtype)
+        self.weights = fold(params, config, dtype, threads=self.threads)
         self._places = lru_cache(GRIDS_KEPT)(self._work_out_places)
         self._crew = Crew(self.threads, lambda: Workspace(config, self.weights.dtype))
 
