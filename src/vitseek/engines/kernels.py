@@ -158,7 +158,7 @@ def exponentials(block: Array, ones: Array) -> Array | None:
     The maximum is not taken off first: that would be two more passes against a danger that trained models do not
     meet, scores beyond ±50. ``None`` if they do; the block is of no use then.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite sums, and NaN where the scores hold it
         np.exp(block, out=block)
-    total: Array = np.matmul(block, ones)
+        total: Array = np.matmul(block, ones)
     return total if total.min() > LEAST_SUM and total.max() < LARGEST_SUM else None
