@@ -427,6 +427,36 @@ def test_features_that_are_not_numbers_are_refused_with_a_reason(photos: Path) -
     assert "infinite or undefined features" in report.problems[0].reason
 
 
+def test_a_picture_that_one_model_fails_on_stays_in_the_other_space(photos: Path) -> None:
+    class Broken(FakeModel):
+        def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+            features = super().embed_pixels(pixels)
+            features[0] = np.nan
+            return features
+
+    with Gallery(photos, model=FakeModel()) as gallery:
+        gallery.index()
+        report = gallery.index(model=Broken(name="broken"), batch_size=7)
+        assert report.unreadable == 0
+        [note] = [note for note in report.notes if "infinite or undefined features" in note]
+        assert note.endswith("has no vector in this space: the model broken gave infinite or undefined features for it")
+        assert {space.name: space.images for space in gallery.status().spaces} == {"fake-small": 7, "broken": 6}
+        assert len(gallery.search(1, k=9)) == 7
+
+
+def test_a_model_that_gives_no_numbers_at_all_is_refused_and_leaves_the_other_space_as_it_is(photos: Path) -> None:
+    class Undefined(FakeModel):
+        def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
+            return np.full_like(super().embed_pixels(pixels), np.nan)
+
+    with Gallery(photos, model=FakeModel()) as gallery:
+        gallery.index()
+        with pytest.raises(WeightsError, match="the model undefined gives infinite or undefined features"):
+            gallery.index(model=Undefined(name="undefined"))
+        assert len(gallery.search(1)) == 7
+        assert gallery.status().unreadable == 0
+
+
 def test_a_model_of_zeros_is_refused_and_leaves_the_other_space_as_it_is(photos: Path) -> None:
     class Empty(FakeModel):
         def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:

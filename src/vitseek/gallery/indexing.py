@@ -292,25 +292,36 @@ class Indexer:
         model = self._loaded()
         start = time.perf_counter()
         features = model.embed_pixels(pixels)
-        if not np.any(features):
+        features = np.asarray(features, np.float32)
+        usable = [bool(np.isfinite(vector).all()) for vector in features]
+        if not features.any() or (len(batch) > 1 and not any(usable)):
+            what = "makes zeros alone of every picture" if any(usable) else "gives infinite or undefined features"
             raise WeightsError(
-                f"the model {model.name} makes zeros alone of every picture: its weights are empty or damaged. Fetch "
-                "them again (`vitseek models pull NAME`), or export the model again"
+                f"the model {model.name} {what}: its weights are empty or damaged. Fetch them again (`vitseek models "
+                "pull NAME`), or export the model again"
             )
         self.report.embed_s += time.perf_counter() - start
         self.report.embedded += len(batch)
-        for reading, vector in zip(batch, np.asarray(features, np.float32), strict=True):
+        for reading, vector, is_usable in zip(batch, features, usable, strict=True):
             assert reading.digest is not None
             twins = self._twins.pop(reading.digest)
-            if np.isfinite(vector).all():
+            if is_usable:
                 self._fresh.add(reading.digest)
                 self._settle(reading, vector.copy())
                 for twin in twins:
                     self._settle(twin)
             else:
-                for broken in (reading, *twins):
-                    reason = f"the model {self._loaded().name} gave infinite or undefined features for it"
-                    self._settle(replace(broken, digest=None, reason=reason))
+                self._leave_out((reading, *twins), f"the model {model.name} gave infinite or undefined features for it")
+
+    def _leave_out(self, readings: Sequence[Reading], reason: str) -> None:
+        """Pictures that the model can do nothing with: unreadable, unless another space shows that they are not."""
+        for reading in readings:
+            if reading.digest is not None and self._catalog.has_vector_anywhere(reading.digest):
+                if len(self.report.notes) < FIRST_PROBLEMS:
+                    self.report.notes.append(f"{display(reading.job.raw_path)} has no vector in this space: {reason}")
+                self._settle(reading)
+            else:
+                self._settle(replace(reading, digest=None, reason=reason))
 
     def _settle(self, reading: Reading, vector: NDArray[np.float32] | None = None) -> None:
         self._pending.append(

@@ -234,6 +234,15 @@ class Catalog:
         )
         return row is not None
 
+    def has_vector_anywhere(self, digest: bytes) -> bool:
+        """Whether some space knows a content: then its picture can be read."""
+        return bool(
+            self.database.value(
+                "SELECT count(*) FROM contents AS c JOIN vectors AS v ON v.content_id = c.id WHERE c.hash = ?",
+                (digest,),
+            )
+        )
+
     def vector_of_hash(self, space: Space, digest: bytes) -> NDArray[np.float32] | None:
         """The stored vector of a content, as the model gave it."""
         blob = self.database.value(
