@@ -69,3 +69,23 @@ def test_working_memory_is_made_once_and_used_again() -> None:
     for _ in range(5):
         crew.run(Counting(), 4, largest_pack=1)
     assert 1 <= len(made) <= 2
+
+
+@pytest.mark.parametrize(
+    ("images", "threads", "largest_pack"), [(8, 2, 3), (8, 2, 4), (14, 2, 3), (16, 3, 2), (4, 4, 9)]
+)
+def test_every_thread_gets_as_many_packs_as_the_others_of_nearly_one_size(
+    images: int, threads: int, largest_pack: int
+) -> None:
+    packs: list[int] = []
+
+    class Noting(Counting):
+        def run(self, images: range, space: object, member: int, team: Team) -> None:
+            if team.size == 1:
+                packs.append(len(images))
+
+    Crew(threads, object).run(Noting(), images, largest_pack=largest_pack)
+    assert len(packs) % threads == 0
+    assert max(packs) - min(packs) <= 1
+    assert max(packs) <= largest_pack
+    assert sum(packs) == images - images % threads

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Generic, Protocol, TypeVar
 
 from vitseek.engines.threads import BLAS, run_together
@@ -86,8 +87,9 @@ class Crew(Generic[Space]):
                 self._run_packs(task, _cut(images, step), threads=1)
                 return
             alone = images - images % self._threads
-            step = max(1, min(alone // self._threads, largest_pack))  # a whole number of rounds for all threads
-            self._run_packs(task, _cut(alone, step), threads=self._threads)
+            rounds = -(-alone // (self._threads * largest_pack))
+            # As many packs in each round as threads, all alike: otherwise some wait while others do one pack more.
+            self._run_packs(task, _shared(alone, rounds * self._threads), threads=self._threads)
             if alone < images:
                 self._run_teams(task, range(alone, images))
 
@@ -144,3 +146,8 @@ class Crew(Generic[Space]):
 
 def _cut(images: int, step: int) -> list[range]:
     return [range(first, min(first + step, images)) for first in range(0, images, step)]
+
+
+def _shared(images: int, packs: int) -> list[range]:
+    edges = [images * edge // packs for edge in range(packs + 1)] if packs else []
+    return [range(first, last) for first, last in pairwise(edges)]
