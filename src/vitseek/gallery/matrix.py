@@ -6,7 +6,6 @@ generation is compared with the index before every search. Whatever is wrong wit
 """
 
 import contextlib
-import json
 import os
 import threading
 import zlib
@@ -20,13 +19,13 @@ from numpy.typing import NDArray
 from vitseek.gallery.lock import writer
 from vitseek.gallery.place import Layout
 from vitseek.gallery.prefixes import FROM_ROWS, read_prefix, write_prefix
+from vitseek.gallery.sealed import HEADER_BYTES, seal, unseal
 from vitseek.gallery.spaces import Space
 from vitseek.gallery.stores.catalog import Catalog
 from vitseek.search import prefix as bounds
 from vitseek.search.exact import top_k
 
 MAGIC = "vitseek matrix 1"
-HEADER_BYTES = 4096
 CHECK_ALL_BELOW_BYTES = 32 << 20  # reading this much again costs about 10 ms; above it, rows are sampled
 SAMPLED_ROWS = 64
 UNIT_TOLERANCE = 1e-4
@@ -171,7 +170,7 @@ class MatrixCache:
                 out.write(ids_data)
                 header |= {"count": len(ids_data) // 8, "rows_crc": crc, "ids_crc": zlib.crc32(ids_data)}
                 out.seek(0)
-                out.write(_sealed(header))
+                out.write(seal(header))
                 out.flush()
                 os.fsync(out.fileno())
             temporary.replace(target)
@@ -224,7 +223,10 @@ class MatrixCache:
     def _header(self, file: Path, space: Space) -> dict[str, Any]:
         with file.open("rb") as stream:
             sealed = stream.read(HEADER_BYTES)
-        header = _unsealed(sealed)
+        try:
+            header = unseal(sealed, magic=MAGIC)
+        except ValueError as error:
+            raise DamagedCacheError("header") from error
         if (header.get("gallery"), header.get("space"), header.get("dim")) != (
             self._identity,
             space.id,
@@ -277,24 +279,3 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths[lengths == 0] = 1
     unit: NDArray[np.float32] = (wide / lengths).astype(np.float32)
     return unit
-
-
-def _sealed(header: dict[str, Any]) -> bytes:
-    text = json.dumps(header).encode()
-    body = f"{zlib.crc32(text):08x} ".encode() + text
-    if len(body) > HEADER_BYTES:
-        raise ValueError(f"the header takes {len(body)} bytes, more than {HEADER_BYTES}")
-    return body.ljust(HEADER_BYTES, b" ")
-
-
-def _unsealed(sealed: bytes) -> dict[str, Any]:
-    text = sealed[9:].rstrip(b" ")
-    try:
-        if len(sealed) != HEADER_BYTES or int(sealed[:8], 16) != zlib.crc32(text):
-            raise DamagedCacheError("header")
-        header: dict[str, Any] = json.loads(text)
-    except ValueError as error:
-        raise DamagedCacheError("header") from error
-    if header.get("magic") != MAGIC:
-        raise DamagedCacheError("another format")
-    return header

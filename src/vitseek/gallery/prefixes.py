@@ -5,20 +5,18 @@ whatever is wrong with it, it is not used. File: a header (JSON, padded to 4096 
 (n, p + 1), float32, little endian. A header with width 0 says that no prefix is worthwhile.
 """
 
-import json
 import os
 import threading
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitseek.gallery.sealed import HEADER_BYTES, seal, unseal
 from vitseek.search.prefix import Prefix, build, choose_width, principal_axes
 
 MAGIC = "vitseek prefix 1"
-HEADER_BYTES = 4096
 FROM_ROWS = 100_000  # below, exact search takes no more than 6 ms
 CHECKED_ROWS = 64
 TOLERANCE = 1e-4
@@ -41,7 +39,7 @@ def write_prefix(file: Path, matrix: Rows, *, rows_crc: int) -> None:
     try:
         with temporary.open("wb") as out:
             front = np.ascontiguousarray(axes[:, :width], "<f4").tobytes()
-            out.write(_sealed(header | {"axes_crc": zlib.crc32(front)}))
+            out.write(seal(header | {"axes_crc": zlib.crc32(front)}))
             out.write(front)
             if width:
                 out.truncate(out.tell() + 4 * len(matrix) * (width + 1))
@@ -60,7 +58,7 @@ def read_prefix(file: Path, matrix: Rows, *, rows_crc: int) -> Prefix | None:
     """Map the prefix of a matrix; None if there is none, or none that belongs to it."""
     try:
         with file.open("rb") as stream:
-            header = _unsealed(stream.read(HEADER_BYTES))
+            header = unseal(stream.read(HEADER_BYTES), magic=MAGIC)
             if (header["rows_crc"], header["count"], header["dim"]) != (rows_crc, *matrix.shape):
                 return None
             width = int(header["width"])
@@ -81,18 +79,3 @@ def _agrees(prefix: Prefix, matrix: Rows) -> bool:
     chosen = np.linspace(0, len(matrix) - 1, CHECKED_ROWS).astype(np.int64)
     fresh = build(matrix[chosen], prefix.axes, prefix.axes.shape[1])
     return bool(np.allclose(prefix.rows[chosen], fresh.rows, atol=TOLERANCE))
-
-
-def _sealed(header: dict[str, Any]) -> bytes:
-    text = json.dumps(header).encode()
-    return (f"{zlib.crc32(text):08x} ".encode() + text).ljust(HEADER_BYTES, b" ")
-
-
-def _unsealed(sealed: bytes) -> dict[str, Any]:
-    text = sealed[9:].rstrip(b" ")
-    if len(sealed) != HEADER_BYTES or int(sealed[:8], 16) != zlib.crc32(text):
-        raise ValueError("the header is damaged")
-    header: dict[str, Any] = json.loads(text)
-    if header.get("magic") != MAGIC:
-        raise ValueError("another format")
-    return header
