@@ -151,7 +151,7 @@ def compare(name: str, batch: int, *, side_px: int, threads: int, rounds: int) -
     wanted = np.asarray(runs["vitseek numpy"]())
     apart = {label: checked.distance(np.asarray(run()), wanted) for label, run in runs.items()}
     for label, distance in apart.items():
-        if not distance <= checked.TOLERANCE:
+        if not distance <= checked.TOLERANCES["float32"]:
             raise SystemExit(f"{label} computes something else: features {distance:.2g} of their length away")
     times = {label: own.wall_s for label, own in take_turns(runs, rounds=rounds, rest_s=REST_S).items()}
     rows = []

@@ -73,7 +73,7 @@ def pixels_of(rng: np.random.Generator, *shape: int) -> Array:
 
 
 def wrong(found: Array) -> Array:
-    return found * np.float32(1 + 2 * checked.TOLERANCE)
+    return found * np.float32(1 + 2 * checked.TOLERANCES["float32"])
 
 
 def test_a_runtime_that_agrees_computes_everything_but_attention_and_classes(
@@ -116,7 +116,7 @@ def test_a_runtime_that_gives_wrong_numbers_is_refused_and_numpy_computes(
 
 
 def test_rounding_within_the_tolerance_is_accepted(params: dict[str, Array], rng: np.random.Generator) -> None:
-    engine, _, said = engine_of(params, lambda found: found * np.float32(1 + checked.TOLERANCE / 2))
+    engine, _, said = engine_of(params, lambda found: found * np.float32(1 + checked.TOLERANCES["float32"] / 2))
     pixels = pixels_of(rng, 1, 3, 35, 49)
     assert np.abs(engine.embed_pixels(pixels) - engine.numpy.embed_pixels(pixels)).max() > 0
     assert not said

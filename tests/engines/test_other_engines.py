@@ -75,7 +75,7 @@ def test_a_gallery_filled_by_one_engine_is_searched_by_another(engine: str, phot
 def test_an_engine_given_up_while_indexing_is_told_in_the_report_and_its_vectors_are_numpy_s(
     engine: str, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checked, "TOLERANCE", -1.0)
+    monkeypatch.setitem(checked.TOLERANCES, "float32", -1.0)
     model = load(engine=engine)
     with Gallery(photos, model=model) as gallery:
         notes = gallery.index().notes

@@ -2,7 +2,8 @@
 
 NumPy stays beside it: its folded weights are what graphs are written from, its numbers are what a new graph is measured
 against, and it computes what the runtime does not (attention maps, class scores) or gets wrong. A runtime that fails or
-is further away than :data:`vitseek.engines.checked.TOLERANCE` is not used again, and the user is told once.
+is further away than its precision allows (:data:`vitseek.engines.checked.TOLERANCES`) is not used again, and the user is
+told once.
 """
 
 from __future__ import annotations
@@ -156,9 +157,10 @@ class GraphEngine:
         except Exception as error:  # a foreign runtime raises what it likes; MissingExtraError came before
             reason = f"failed ({type(error).__name__}: {_first_line(error)})"
         else:
-            if apart <= checked.TOLERANCE:
+            tolerance = checked.TOLERANCES["float32"]
+            if apart <= tolerance:
                 return run
-            reason = f"gives features {apart:.2g} of their length away from NumPy's ({checked.TOLERANCE:g} is allowed)"
+            reason = f"gives features {apart:.2g} of their length away from NumPy's ({tolerance:g} is allowed)"
         if self._report is not None:
             self._report(f"{self.runtime.version} is not used, because it {reason}: NumPy computes instead")
         return None

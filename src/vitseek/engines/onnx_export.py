@@ -82,10 +82,11 @@ def export_graph(
         made = save_graph(graph, Path(folder) / file.name)
         del graph  # a copy of the weights
         apart = _distance(model, made[0], size, tokens=tokens) if find_spec("onnxruntime") else None
-        if apart is not None and not apart <= checked.TOLERANCE:
+        tolerance = checked.TOLERANCES["float32"]
+        if apart is not None and not apart <= tolerance:
             raise ConfigError(
                 f"the graph of {model.name} gives features {apart:.2g} of their length away from NumPy's "
-                f"({checked.TOLERANCE:g} is allowed), so {file} was not written: please report it"
+                f"({tolerance:g} is allowed), so {file} was not written: please report it"
             )
         files = [part.replace(file.with_name(part.name)) for part in reversed(made)][::-1]  # the graph last
     return ExportedGraph(
