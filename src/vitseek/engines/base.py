@@ -11,13 +11,19 @@ Array = NDArray[np.floating]
 
 
 class SpaceKey(NamedTuple):
-    """What makes vectors comparable: models whose keys are equal give the same vector for the same picture."""
+    """What makes vectors comparable: models whose keys are equal give the same vector for the same picture.
+
+    ``precision`` is what they are computed in: "float32", "bfloat16", "int8", or "int8-static-" and the digest of its
+    calibration. ``reduction`` says which tokens are left out on the way; see :mod:`vitseek.engines.reduction`.
+    """
 
     model: str
     weights_sha256: str
     preprocessing: str
     pooling: str
     dim: int
+    precision: str = "float32"
+    reduction: str = "none"
 
 
 class Embedder(Protocol):

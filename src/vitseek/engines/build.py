@@ -18,6 +18,7 @@ from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens
 
 if TYPE_CHECKING:
+    from vitseek.engines.calibration import Calibration
     from vitseek.engines.graph_engine import Runtime
 
 Array = NDArray[np.floating]
@@ -25,6 +26,19 @@ Array = NDArray[np.floating]
 ENGINES = ("numpy", "onnx", "openvino")
 # The packages of each; the extra that brings them has the engine's name.
 PACKAGES = {"numpy": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+# What each computes in; docs/engines.md tells what they mean.
+PRECISIONS = {
+    "numpy": ("float32",),
+    "onnx": ("float32", "int8", "int8-static"),
+    "openvino": ("float32", "bfloat16", "int8-static"),
+}
+# Which engine a precision means where none is named: the first that is installed.
+ENGINES_OF = {
+    "float32": ("numpy",),
+    "bfloat16": ("openvino",),
+    "int8": ("onnx",),
+    "int8-static": ("openvino", "onnx"),
+}
 
 
 class ImageEngine(Embedder, Protocol):
@@ -47,6 +61,27 @@ class ImageEngine(Embedder, Protocol):
         ...
 
 
+def engine_for(precision: str, engine: str | None = None) -> str:
+    """Return the engine that is meant: the one named, or one that is installed and computes in ``precision``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such precision, or the named engine does not compute in it.
+    """
+    if precision not in ENGINES_OF:
+        raise ConfigError(f"precision must be one of {', '.join(ENGINES_OF)}, not {precision!r}")
+    able = ENGINES_OF[precision]
+    if engine is None:
+        return next((name for name in able if not _missing(name)), able[0])
+    if precision not in PRECISIONS.get(engine, (precision,)):  # an engine that does not exist is refused elsewhere
+        raise ConfigError(
+            f"engine {engine!r} computes in {' or '.join(PRECISIONS[engine])}, not in {precision!r}: "
+            f"take engine {' or '.join(map(repr, able))}"
+        )
+    return engine
+
+
 def check_engine(engine: str, config: ModelConfig | None = None) -> None:
     """Raise unless there is such an engine, its packages are installed, and it computes models of ``config``.
 
@@ -58,8 +93,7 @@ def check_engine(engine: str, config: ModelConfig | None = None) -> None:
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    missing = [package for package in PACKAGES[engine] if find_spec(package) is None]
-    if missing:
+    if missing := _missing(engine):
         raise MissingExtraError(
             f"engine {engine!r} needs {' and '.join(missing)}: pip install 'vitseek[{engine}]'. "
             "Engine 'numpy' needs nothing else and gives the same features"
@@ -71,6 +105,10 @@ def check_engine(engine: str, config: ModelConfig | None = None) -> None:
         )
 
 
+def _missing(engine: str) -> list[str]:
+    return [package for package in PACKAGES[engine] if find_spec(package) is None]
+
+
 def build_engine(
     params: Mapping[str, NDArray[Any]],
     config: ModelConfig,
@@ -78,6 +116,8 @@ def build_engine(
     threads: int | None = None,
     *,
     engine: str = "numpy",
+    precision: str = "float32",
+    calibration: Calibration | None = None,
     weights_sha256: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> ImageEngine:
@@ -93,6 +133,10 @@ def build_engine(
         Cores to use; by default all that this process may run on.
     engine
         One of :data:`ENGINES`.
+    precision
+        One of those that the engine computes in: :data:`PRECISIONS`.
+    calibration
+        For ``"int8-static"``: how far the numbers between the layers reach.
     weights_sha256
         The identity of ``params``, under which other engines' checks are remembered.
     report
@@ -106,6 +150,7 @@ def build_engine(
         If the engine's packages are not installed.
     """
     check_engine(engine, config)
+    engine_for(precision, engine)
     if not isinstance(config, ViTConfig):
         from vitseek.engines.swin_engine import SwinEngine  # no Vision Transformer needs it
 
@@ -116,7 +161,10 @@ def build_engine(
 
     threads = threads or default_threads()
     runtime = _runtime(engine, threads)
-    return GraphEngine(params, config, pooling, runtime, threads, weights_sha256=weights_sha256, report=report)
+    return GraphEngine(
+        params, config, pooling, runtime, threads, precision=precision, calibration=calibration,
+        weights_sha256=weights_sha256, report=report,
+    )  # fmt: skip
 
 
 def _runtime(engine: str, threads: int) -> Runtime:

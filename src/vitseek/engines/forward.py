@@ -6,7 +6,7 @@ feed-forward width, d = D / H head width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from vitseek.nn.attention import SCORES_LIMIT
 from vitseek.nn.layers import patchify
 
 Array = NDArray[np.floating]
+Watch = Callable[[int, str, Array], None]  # block, layer ("qkv", "proj", "up", "down"), rows that go into it
 
 
 class Workspace:
@@ -72,6 +73,8 @@ class Pass:
         N.
     attention : block -> shape (B, H, N, N)
         Where to write attention weights.
+    watch
+        Shown what goes into the layers, some rows at a time; called by all threads.
     """
 
     config: ViTConfig
@@ -84,6 +87,7 @@ class Pass:
     out: Array
     attention: Mapping[int, Array]
     stages: Stages | None = None
+    watch: Watch | None = None
 
     def prepare(self, space: Workspace, images: int, members: int) -> None:
         """Make room for so many images, and threads that share them."""
@@ -102,14 +106,18 @@ class Pass:
             if self.wanted is not None and index == self.config.depth - 1:
                 self._finish_first_tokens(images, block, space, member, team)
                 return
+            self._show(index, "qkv", normed[mine])
             qkv = space.qkv[index % len(space.qkv)]
             self._queries_keys_values(images, block, normed, qkv, mine)
             team.meet()  # qkv has the rows of all members
             self._attend(images, index, qkv, space.mixed, mine, space.scratch[member])
+            self._show(index, "proj", space.mixed[mine])
             branch = normed[mine]
             np.matmul(space.mixed[mine], block.proj_weight, out=branch)
             kernels.add_branch(x[mine], branch, block.proj_bias)
-            self._feed_forward(block.mlp, x[mine], branch, space.hidden[mine], space.gates[mine], space.scratch[member])
+            self._feed_forward(
+                block.mlp, x[mine], branch, space.hidden[mine], space.gates[mine], space.scratch[member], index
+            )
             self._tell(f"block.{index}", x)
         out = self.out[images.start : images.stop].reshape(-1, width)[mine]
         self._norm(self.weights.norm, x[mine], out)
@@ -118,6 +126,10 @@ class Pass:
     def _tell(self, name: str, rows: Array) -> None:
         if self.stages is not None:
             self.stages(name, rows.reshape(-1, self.tokens, self.config.embed_dim).copy())
+
+    def _show(self, block: int, layer: str, rows: Array) -> None:
+        if self.watch is not None:
+            self.watch(block, layer, rows)
 
     def _images(self, images: range, rows: slice) -> Iterator[tuple[int, int, slice]]:
         """Yield for each image that has rows here its number, its first row and its tokens here."""
@@ -187,15 +199,17 @@ class Pass:
         return query, key, value
 
     def _feed_forward(
-        self, mlp: FoldedMlp, x: Array, branch: Array, hidden: Array, gates: Array, scratch: Array
+        self, mlp: FoldedMlp, x: Array, branch: Array, hidden: Array, gates: Array, scratch: Array, block: int
     ) -> None:
-        """Add the feed-forward branch to ``x``; all arrays have the same rows."""
+        """Add the feed-forward branch of a block to ``x``; all arrays have the same rows."""
         self._normalise(x, branch)
+        self._show(block, "up", branch)
         np.matmul(branch, mlp.up_weight, out=gates)
         if self.config.mlp_layer == "swiglu":
             kernels.bias_swiglu(gates, mlp.up_bias, out=hidden)
         else:
             kernels.ACTIVATIONS[self.config.mlp_layer](gates, mlp.up_bias, scratch=scratch)
+        self._show(block, "down", hidden)
         np.matmul(hidden, mlp.down_weight, out=branch)
         kernels.add_branch(x, branch, mlp.down_bias)
 
@@ -243,7 +257,10 @@ class Pass:
         count = len(first)
         branch = mixed @ block.proj_weight
         kernels.add_branch(x, branch, block.proj_bias)
-        self._feed_forward(block.mlp, x, branch, space.hidden[:count], space.gates[:count], space.scratch[member])
+        self._feed_forward(
+            block.mlp, x, branch, space.hidden[:count], space.gates[:count], space.scratch[member],
+            self.config.depth - 1,
+        )  # fmt: skip
         self._norm(self.weights.norm, x, self.out[images.start : images.stop].reshape(count, width))
 
     def _normalise(self, x: Array, out: Array) -> None:

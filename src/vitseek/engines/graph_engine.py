@@ -2,8 +2,8 @@
 
 NumPy stays beside it: its folded weights are what graphs are written from, its numbers are what a new graph is measured
 against, and it computes what the runtime does not (attention maps, class scores) or gets wrong. A runtime that fails or
-is further away than its precision allows (:data:`vitseek.engines.checked.TOLERANCES`) is not used again, and the user is
-told once.
+is further away than its precision allows (:data:`vitseek.engines.checked.TOLERANCES`) is not used again, and the user
+is told once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitseek.engines import checked
+from vitseek.engines.calibration import Calibration, calibrate
 from vitseek.engines.checked import Run
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.onnx_graph import VERSION, build_graph, fits_one_message, save_graph
-from vitseek.errors import ShapeError
+from vitseek.errors import ConfigError, ShapeError
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens
 from vitseek.models.vit import check_pixels
@@ -50,8 +51,11 @@ class Runtime(Protocol):
         """Whether it wants ONNX Runtime's own operator for attention."""
         ...
 
-    def compile(self, graph: bytes | Path) -> Run:
-        """Return what computes a graph, given as its bytes or as a file; safe from several threads."""
+    def compile(self, graph: bytes | Path, precision: str = "float32") -> Run:
+        """Return what computes a graph, given as its bytes or as a file; safe from several threads.
+
+        A graph of bytes has them in it; what is left is computed as ``precision`` allows.
+        """
         ...
 
 
@@ -60,6 +64,8 @@ class GraphEngine:
 
     Parameters
     ----------
+    precision, calibration
+        See :func:`vitseek.engines.build.build_engine`.
     weights_sha256
         The identity of ``params``: with it, a check passed is remembered. ``None``: every process checks again.
     report
@@ -74,10 +80,17 @@ class GraphEngine:
         runtime: Runtime,
         threads: int | None = None,
         *,
+        precision: str = "float32",
+        calibration: Calibration | None = None,
         weights_sha256: str | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
+        if calibration is not None:
+            calibration.check(config)
+        elif precision == "int8-static":
+            raise ConfigError("precision 'int8-static' needs a calibration: see vitseek.load(calibration=...)")
         self.numpy = NumpyEngine(params, config, pooling, threads)
+        self._asked, self._calibration = precision, calibration
         self.config, self.pooling, self.runtime = config, pooling, runtime
         self._weights_sha256 = weights_sha256
         self._report = report
@@ -94,6 +107,21 @@ class GraphEngine:
     def computes(self) -> str:
         """What computes: the runtime's name, or ``"numpy"`` since that has failed."""
         return "numpy" if self._failed else self.runtime.name
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: the precision asked for, or ``"float32"`` since the runtime has failed."""
+        return "float32" if self._failed else self._asked
+
+    def settle(self, size_px: tuple[int, int]) -> None:
+        """Compile and check the graph of features for pictures of (height, width) now: afterwards, ``precision`` holds.
+
+        Raises
+        ------
+        ShapeError
+            If pictures of that size do not divide into patches.
+        """
+        self._run_for_size(size_px, self.pooling, self.numpy.embed_pixels)
 
     def embed_pixels(self, pixels: Array) -> Array:
         """Return the pooled features, shape (B, embed_dim), not normalised."""
@@ -133,12 +161,16 @@ class GraphEngine:
         by_numpy = self.numpy.forward if pooling is None else self.numpy.embed_pixels
         if not len(pixels):
             return by_numpy
-        key = (*pixels.shape[2:], pooling)
+        height, width = pixels.shape[2:]
+        return self._run_for_size((height, width), pooling, by_numpy)
+
+    def _run_for_size(self, size_px: tuple[int, int], pooling: str | None, by_numpy: Run) -> Run:
+        key = (*size_px, pooling)
         with self._building:
             if self._failed:
                 return by_numpy
             if key not in self._runs:
-                run = self._checked_run(key[:2], pooling, by_numpy)
+                run = self._checked_run(size_px, pooling, by_numpy)
                 if run is None:
                     self._failed = True
                     self._runs.clear()
@@ -157,22 +189,34 @@ class GraphEngine:
         except Exception as error:  # a foreign runtime raises what it likes; MissingExtraError came before
             reason = f"failed ({type(error).__name__}: {_first_line(error)})"
         else:
-            tolerance = checked.TOLERANCES["float32"]
+            tolerance = checked.TOLERANCES[self._asked]
             if apart <= tolerance:
                 return run
             reason = f"gives features {apart:.2g} of their length away from NumPy's ({tolerance:g} is allowed)"
+        if self._asked != "float32" and self._runs:  # its vectors are in a space of this precision already
+            raise ConfigError(
+                f"{self.runtime.version} {reason} for pictures of {size_px[1]} x {size_px[0]} px, and its others "
+                f"are in {self._asked}: take precision 'float32', or pictures of one size"
+            )
         if self._report is not None:
-            self._report(f"{self.runtime.version} is not used, because it {reason}: NumPy computes instead")
+            in_it = "" if self._asked == "float32" else f" in {self._asked}"
+            self._report(f"{self.runtime.version} is not used{in_it}, because it {reason}: NumPy computes instead")
         return None
 
     def _compile(self, size_px: tuple[int, int], pooling: str | None) -> Run:
-        graph = graph_of(self.numpy, size_px, pooling=pooling, fused_attention=self.runtime.fused_attention)
+        calibration = self._calibration
+        if self._asked == "int8":
+            calibration = calibrate(self.numpy, size_px)
+        graph = graph_of(
+            self.numpy, size_px, pooling=pooling, fused_attention=self.runtime.fused_attention, calibration=calibration,
+            dynamic=self._asked == "int8",
+        )  # fmt: skip
         if fits_one_message(graph):
             message = graph.SerializeToString()
             del graph  # one copy of the weights less while the runtime makes its own
-            return self.runtime.compile(message)
+            return self.runtime.compile(message, self._asked)
         with tempfile.TemporaryDirectory(prefix="vitseek-") as folder:
-            return self.runtime.compile(save_graph(graph, Path(folder) / "graph.onnx")[0])
+            return self.runtime.compile(save_graph(graph, Path(folder) / "graph.onnx")[0], self._asked)
 
     def _facts(self, size_px: tuple[int, int], pooling: str | None) -> dict[str, Any] | None:
         if self._weights_sha256 is None:
@@ -182,14 +226,21 @@ class GraphEngine:
             "config": self.config.to_dict(),
             "runtime": self.runtime.version,
             "graph": VERSION,
-            "precision": "float32",
+            "precision": self._asked,
+            "calibration": None if self._calibration is None else self._calibration.digest(),
             "size_px": size_px,
             "pooling": pooling,
         }
 
 
 def graph_of(
-    engine: NumpyEngine, size_px: tuple[int, int], *, pooling: str | None, fused_attention: bool = False
+    engine: NumpyEngine,
+    size_px: tuple[int, int],
+    *,
+    pooling: str | None,
+    fused_attention: bool = False,
+    calibration: Calibration | None = None,
+    dynamic: bool = False,
 ) -> Any:
     """Return the graph of an engine for pictures of (height, width) pixels; see :func:`build_graph`."""
     if any(side < engine.config.patch_size or side % engine.config.patch_size for side in size_px):
@@ -201,7 +252,7 @@ def graph_of(
     positions, rotation = engine.places(rows, columns)
     return build_graph(
         engine.weights, engine.config, (rows, columns), positions, rotation,
-        pooling=pooling, fused_attention=fused_attention,
+        pooling=pooling, fused_attention=fused_attention, calibration=calibration, dynamic=dynamic,
     )  # fmt: skip
 
 

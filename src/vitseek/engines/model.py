@@ -19,7 +19,8 @@ from PIL import Image
 from vitseek import zoo
 from vitseek.engines.base import SpaceKey
 from vitseek.engines.build import ENGINES as ENGINES
-from vitseek.engines.build import ImageEngine, build_engine, check_engine
+from vitseek.engines.build import ImageEngine, build_engine, check_engine, engine_for
+from vitseek.engines.calibration import Calibration, calibrate
 from vitseek.engines.graph_engine import GraphEngine, graph_of
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.text import TextSide, no_text_tower, other_pooling
@@ -60,6 +61,8 @@ class Model:
         Names of the classes that :meth:`classify` scores, where they are known.
     notes
         What was inferred about the model, one sentence each; and what turned out while it ran.
+    calibration
+        What ``precision="int8-static"`` was asked for with.
     """
 
     def __init__(
@@ -72,9 +75,12 @@ class Model:
         pooling: str,
         labels: list[str] | None = None,
         notes: Iterable[str] = (),
-        engine: str = "numpy",
+        engine: str | None = None,
+        precision: str = "float32",
+        calibration: Calibration | None = None,
         threads: int | None = None,
     ) -> None:
+        engine = engine_for(precision, engine)
         check_engine(engine, loaded.config)
         self.name = name
         self.source = source
@@ -84,11 +90,13 @@ class Model:
         self.weights_sha256 = loaded.sha256
         self.labels = labels
         self.notes = list(notes)
-        self._asked_engine = engine
+        self._asked_engine, self._asked_precision = engine, precision
+        self.calibration = calibration
         self.embed_dim = pooled_dim(loaded.config, pooling)  # which checks that the model can pool so
         self._build: Callable[[], ImageEngine] | None = partial(
             build_engine, loaded.params, loaded.config, pooling, threads,
-            engine=engine, weights_sha256=loaded.sha256, report=self.notes.append,
+            engine=engine, precision=precision, calibration=calibration, weights_sha256=loaded.sha256,
+            report=self.notes.append,
         )  # fmt: skip
         self._built: ImageEngine | None = None
         self._building = threading.Lock()
@@ -123,6 +131,26 @@ class Model:
         return built.computes if isinstance(built, GraphEngine) else self._asked_engine
 
     @property
+    def precision(self) -> str:
+        """What pictures are computed in: the precision asked for, or ``"float32"`` once that had to be given up.
+
+        Anything but float32 is tried out first, on the size of pictures that the preprocessing makes.
+        """
+        if self._asked_precision == "float32":
+            return "float32"
+        engine = self._engine
+        assert isinstance(engine, GraphEngine)
+        engine.settle(self.usual_size_px())
+        return engine.precision
+
+    def usual_size_px(self) -> tuple[int, int]:
+        """What the preprocessing makes of a picture, (height, width); where that varies, the size of training."""
+        pictures = self.preprocessing
+        if pictures.policy == "short-side" or pictures.resize == "max-patches":
+            return self.config.img_size
+        return pictures.size_px, pictures.size_px
+
+    @property
     def late_notes(self) -> list[str]:
         """What :attr:`notes` got since the model was loaded: that another engine had to be given up."""
         return self.notes[self._notes_of_loading :]
@@ -133,7 +161,11 @@ class Model:
         resized = self.config.pos_resize if isinstance(self.config, ViTConfig) else "bicubic"
         if resized != "bicubic":  # the same weights give other features where the grid is resized
             prepared += f",positions={resized}"
-        return SpaceKey(self.name, self.weights_sha256, prepared, self.pooling, self.embed_dim)
+        precision = self.precision
+        if precision == "int8-static":
+            assert self.calibration is not None
+            precision += f"-{self.calibration.digest()}"
+        return SpaceKey(self.name, self.weights_sha256, prepared, self.pooling, self.embed_dim, precision)
 
     def preprocess(self, source: ImageSource, *, report: Callable[[str], None] | None = None) -> Array:
         """Turn a picture into normalised pixels, shape (3, height, width)."""
@@ -172,6 +204,21 @@ class Model:
     def embed_pixels(self, pixels: Array) -> Array:
         """Return the features of normalised pixels, shape (B, 3, height, width) -> (B, embed_dim)."""
         return _float32(self._engine.embed_pixels(_checked(pixels)))
+
+    def calibrate(self, images: Iterable[ImageSource]) -> Calibration:
+        """Look at what these pictures make between the layers: what ``load(precision="int8-static")`` needs.
+
+        A few dozen pictures of the kind that is to be searched are enough.
+
+        Raises
+        ------
+        ConfigError
+            If the model is no plain Vision Transformer.
+        ImageError
+            For the first picture that cannot be used.
+        """
+        pixels = (self.preprocess(image)[None] for image in images)
+        return calibrate(self._plain_engine("calibrated"), self.usual_size_px(), pixels)
 
     @property
     def has_text(self) -> bool:
@@ -247,10 +294,14 @@ class Model:
         MissingExtraError
             If ``onnx`` is not installed.
         """
+        engine = self._plain_engine("written as ONNX graphs")
+        return graph_of(engine, size_px, pooling=None if tokens else self.pooling)
+
+    def _plain_engine(self, done: str) -> NumpyEngine:
         engine = self._engine.numpy if isinstance(self._engine, GraphEngine) else self._engine
         if not isinstance(engine, NumpyEngine):
-            raise ConfigError(f"{self.name} has windows: only plain Vision Transformers are written as ONNX graphs")
-        return graph_of(engine, size_px, pooling=None if tokens else self.pooling)
+            raise ConfigError(f"{self.name} has windows: only plain Vision Transformers are {done}")
+        return engine
 
     def classify(self, pixels: Array) -> Array:
         """Return the logits of the checkpoint's own classes, shape (B, num_classes).
@@ -299,7 +350,9 @@ def load(
     preprocess: str | None = None,
     pooling: str | None = None,
     pos_resize: str | None = None,
-    engine: str = "numpy",
+    engine: str | None = None,
+    precision: str = "float32",
+    calibration: Calibration | None = None,
     offline: bool | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
     threads: int | None = None,
@@ -323,8 +376,15 @@ def load(
         Another way to resize the position grid than the model's own; see :class:`vitseek.models.config.ViTConfig`.
     engine
         What computes: ``"numpy"``; or ``"onnx"`` (ONNX Runtime) or ``"openvino"``, with the extras of those names.
-        Their features belong to the same space: each graph is first compared with NumPy, which computes instead, and
-        ``notes`` says so, where they are too far apart.
+        In float32 their features belong to the same space: each graph is first compared with NumPy, which computes
+        instead, and ``notes`` says so, where they are too far apart. By default NumPy, or for another ``precision``
+        an engine that computes in it.
+    precision
+        ``"float32"``; or, faster and less exact, in a space of its own: ``"bfloat16"`` (OpenVINO), ``"int8"`` (ONNX
+        Runtime; eight bits, their scale worked out for each batch), or ``"int8-static"`` (OpenVINO, ONNX Runtime;
+        eight bits, their scale from a calibration).
+    calibration
+        For ``"int8-static"``: what :meth:`Model.calibrate` made of pictures like those to come.
     offline
         Never touch the network; by default what HF_HUB_OFFLINE says.
     progress
@@ -343,6 +403,7 @@ def load(
     MissingExtraError
         If the engine's packages are not installed.
     """
+    engine = engine_for(precision, engine)
     check_engine(engine)  # before a download that would be in vain
     if pooling is not None:
         check_pooling(pooling)
@@ -386,6 +447,8 @@ def load(
         labels=loaded.labels,
         notes=notes,
         engine=engine,
+        precision=precision,
+        calibration=calibration,
         threads=threads,
     )
 

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from vitseek.engines.attention_pool import pool_by_attention
 from vitseek.engines.crew import Crew
 from vitseek.engines.fold import fold
-from vitseek.engines.forward import Pass, Workspace
+from vitseek.engines.forward import Pass, Watch, Workspace
 from vitseek.engines.threads import default_threads
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens, check_pooling, pool, pooled_dim
@@ -117,6 +117,10 @@ class NumpyEngine:
             attention=attention,
         )
 
+    def watch(self, pixels: Array, watch: Watch) -> None:
+        """Show what goes into the layers of each block for all tokens of pixels, shape (B, 3, height, width)."""
+        self._run(pixels, watch=watch)
+
     def classify(self, pixels: Array) -> Array:
         """Return the logits of the checkpoint's own classes, shape (B, num_classes)."""
         wanted = self.config.num_position_prefix if self.config.head_input == "cls" else None
@@ -162,6 +166,7 @@ class NumpyEngine:
         wanted: int | None = None,
         attention: Mapping[int, Array] | None = None,
         stages: Stages | None = None,
+        watch: Watch | None = None,
     ) -> Array:
         """Return the first ``wanted`` tokens of each image (all by default), shape (B, wanted, D)."""
         check_pixels(self.config, pixels, dtype=self.weights.dtype)
@@ -173,6 +178,7 @@ class NumpyEngine:
         task = Pass(
             config=self.config, weights=self.weights, pixels=pixels, positions=positions, rotation=rotation,
             tokens=tokens, wanted=wanted, out=out, attention=attention or {}, stages=stages,
+            watch=watch,
         )  # fmt: skip
         largest_pack = max(1, PACK_ROWS // tokens)
         self._crew.run(task, images, largest_pack=largest_pack, together=stages is not None)

@@ -45,8 +45,11 @@ class OnnxRuntime:
         self._threads = threads
         self.version = f"ONNX Runtime {onnxruntime.__version__}"
 
-    def compile(self, graph: bytes | Path) -> Run:
-        """Return what computes a graph, given as its bytes or as a file; may be called from several threads."""
+    def compile(self, graph: bytes | Path, precision: str = "float32") -> Run:
+        """Return what computes a graph, given as its bytes or as a file; may be called from several threads.
+
+        Whatever the ``precision``: what the graph does not have in bytes is computed in float32.
+        """
         options = self._package.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1

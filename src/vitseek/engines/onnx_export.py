@@ -67,7 +67,7 @@ def export_graph(
         raise UsageError(f"the folder {file.parent} does not exist: make it, or write elsewhere")
     if file.exists() and not overwrite:
         raise UsageError(f"{file} exists: name another file, or add --overwrite")
-    size = (size_px, size_px) if size_px else _usual_size_px(model)
+    size = (size_px, size_px) if size_px else model.usual_size_px()
     graph = model.onnx_graph(size, tokens=tokens)
     onnx.helper.set_model_props(
         graph,
@@ -92,14 +92,6 @@ def export_graph(
     return ExportedGraph(
         files=files, input_shape=("batch", 3, *size), output=TOKENS if tokens else FEATURES, distance=apart
     )
-
-
-def _usual_size_px(model: Model) -> tuple[int, int]:
-    """What the preprocessing makes of a picture, or where that depends on the picture, the size of training."""
-    pictures = model.preprocessing
-    depends = pictures.policy == "short-side" or pictures.resize == "max-patches"
-    height, width = model.config.img_size if depends else (pictures.size_px, pictures.size_px)
-    return height, width
 
 
 def _distance(model: Model, file: Path, size_px: tuple[int, int], *, tokens: bool) -> float:

@@ -14,21 +14,27 @@ Shapes: B images, N tokens, P patches, D width, H heads, d = D / H.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitseek.engines.calibration import Calibration
 from vitseek.engines.fold import FoldedBlock, FoldedMlp, FoldedNorm, FoldedPool, FoldedWeights
+from vitseek.engines.quantise import How, QuantisedBlock, Scale, largest_weight, quantise_block, quantise_weight
 from vitseek.errors import MissingExtraError
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import GEM_FLOOR, GEM_POWER, check_pooling
 
 Array = NDArray[np.floating]
 Operand = str | NDArray[Any]  # the name of a value, or a constant
+Scales = Mapping[str, How]  # by layer
+FLOAT: Scales = MappingProxyType({})
 
-VERSION = 1  # raise it with every change of the graph: checks of older ones are of no use then
+VERSION = 2  # raise it with every change of the graph: checks of older ones are of no use then
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9  # of that opset
 LARGEST_MESSAGE_BYTES = 2**31 - 2**20  # protobuf's limit, with room for the nodes
@@ -45,6 +51,8 @@ def build_graph(
     *,
     pooling: str | None,
     fused_attention: bool = False,
+    calibration: Calibration | None = None,
+    dynamic: bool = False,
 ) -> Any:
     """Return an ``onnx.ModelProto`` with the input ``pixels`` (B, 3, height, width), float32.
 
@@ -59,6 +67,10 @@ def build_graph(
         (B, N, D), after the final norm.
     fused_attention
         Use ONNX Runtime's own operator for attention, which no other runtime has to know.
+    calibration
+        Compute the layers of the blocks with eight bits; see :mod:`vitseek.engines.quantise`.
+    dynamic
+        With a calibration: work the scale of what goes into a layer out for each batch.
 
     Raises
     ------
@@ -67,15 +79,21 @@ def build_graph(
     """
     if pooling is not None:
         check_pooling(pooling, config)
-    return _Writer(weights, config, grid, positions, rotation, fused_attention).write(pooling)
+    quantised = None
+    if calibration is not None:
+        calibration.check(config)
+        quantised = [
+            quantise_block(block, config, calibration, index, dynamic=dynamic)
+            for index, block in enumerate(weights.blocks)
+        ]
+    return _Writer(weights, config, grid, positions, rotation, fused_attention, quantised).write(pooling)
 
 
 def fits_one_message(model: Any) -> bool:
     """Whether a graph's constants stay within protobuf's limit; its own ``ByteSize`` fails beyond that."""
-    number = import_onnx().TensorProto.FLOAT
-    sizes = (
-        math.prod(constant.dims) * (4 if constant.data_type == number else 8) for constant in model.graph.initializer
-    )
+    number, byte = import_onnx().TensorProto.FLOAT, import_onnx().TensorProto.INT8
+    widths = {number: 4, byte: 1}
+    sizes = (math.prod(constant.dims) * widths.get(constant.data_type, 8) for constant in model.graph.initializer)
     total: int = sum(sizes)
     return total <= LARGEST_MESSAGE_BYTES
 
@@ -120,12 +138,16 @@ class _Writer:
         positions: Array,
         rotation: NDArray[np.complexfloating] | None,
         fused_attention: bool,
+        quantised: Sequence[QuantisedBlock] | None = None,
     ) -> None:
         self.onnx = import_onnx()
         self.weights, self.config, self.grid, self.positions = weights, config, grid, positions
         self.fused_attention = fused_attention
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.quantised = quantised
+        self.largest_weight = largest_weight()
+        self.bytes_of: dict[str, tuple[str, ...]] = {}  # what was already made bytes: queries, keys and values share it
         self.turning = None if rotation is None else self._turning(rotation)
 
     def write(self, pooling: str | None) -> Any:
@@ -150,11 +172,13 @@ class _Writer:
 
     # Values.
 
-    def op(self, kind: str, *inputs: Operand, domain: str = "", **attributes: Any) -> str:
-        """Append one node and return the name of its output."""
+    def op(self, kind: str, *inputs: Operand, domain: str = "", outputs: int = 1, **attributes: Any) -> str:
+        """Append one node and return the name of its output; further ones are called that, with _1, _2 … behind it."""
         names = [operand if isinstance(operand, str) else self.constant(operand) for operand in inputs]
         output = f"{kind}_{len(self.nodes)}"
-        self.nodes.append(self.onnx.helper.make_node(kind, names, [output], name=output, domain=domain, **attributes))
+        others = [f"{output}_{number}" for number in range(1, outputs)]
+        node = self.onnx.helper.make_node(kind, names, [output, *others], name=output, domain=domain, **attributes)
+        self.nodes.append(node)
         return output
 
     def constant(self, array: NDArray[Any]) -> str:
@@ -162,9 +186,34 @@ class _Writer:
         self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def linear(self, x: str, weight: Array, bias: Array | None = None) -> str:
-        y = self.op("MatMul", x, weight)
+    def linear(self, x: str, weight: Array, bias: Array | None = None, how: How | None = None) -> str:
+        """x W + b; with eight bits where it is said ``how``."""
+        if how is None:
+            y = self.op("MatMul", x, weight)
+        elif isinstance(how, Scale):
+            y = self.static_product(x, weight, how)
+        else:
+            y = self.dynamic_product(x, weight)
         return y if bias is None else self.op("Add", y, bias)
+
+    def static_product(self, x: str, weight: Array, scale: Scale) -> str:
+        """Bytes and back again on both sides of a product: what every runtime takes for a product of bytes."""
+        if x not in self.bytes_of:
+            how = np.array(scale.step, np.float32), np.array(scale.zero, np.uint8)
+            self.bytes_of[x] = (self.op("DequantizeLinear", self.op("QuantizeLinear", x, *how), *how),)
+        values, steps = quantise_weight(weight, self.largest_weight)
+        weights = self.op("DequantizeLinear", values, steps, np.zeros(len(steps), np.int8), axis=1)
+        return self.op("MatMul", *self.bytes_of[x], weights)
+
+    def dynamic_product(self, x: str, weight: Array) -> str:
+        """The same with a scale of the batch's own: the operators that ONNX Runtime makes one of."""
+        if x not in self.bytes_of:
+            values = self.op("DynamicQuantizeLinear", x, outputs=3)
+            self.bytes_of[x] = (values, f"{values}_1", f"{values}_2")
+        values, step, zero = self.bytes_of[x]
+        weights, steps = quantise_weight(weight, self.largest_weight)
+        sums = self.op("MatMulInteger", values, weights, zero, np.array(0, np.int8))
+        return self.op("Mul", self.op("Cast", sums, to=self.onnx.TensorProto.FLOAT), self.op("Mul", step, steps))
 
     def reshape(self, x: str, *shape: int) -> str:
         """0 keeps an axis, -1 is worked out."""
@@ -182,9 +231,11 @@ class _Writer:
     def mean(self, x: str, axis: int, *, keep: bool) -> str:
         return self.op("ReduceMean", x, np.array([axis], np.int64), keepdims=int(keep))
 
-    def normalise(self, x: str, norm: FoldedNorm | None = None) -> str:
-        """A norm; without scale and shift where they are folded into what follows."""
+    def normalise(self, x: str, norm: FoldedNorm | None = None, *, gain: Array | None = None) -> str:
+        """A norm; without scale and shift where they are folded into what follows, or with a ``gain`` alone, (D,)."""
         width, eps = self.config.embed_dim, self.config.norm_eps
+        if gain is not None:
+            norm = FoldedNorm(gain, None)
         if self.config.norm_layer == "layernorm":
             scale = np.ones(width, np.float32) if norm is None else norm.weight
             shift = [norm.bias] if norm is not None and norm.bias is not None else []
@@ -215,15 +266,15 @@ class _Writer:
     def _tokens(self) -> str:
         """All tokens after the final norm, (B, N, D)."""
         x = self._embed()
-        for block in self.weights.blocks:
-            x = self._block(block, x)
+        for index in range(self.config.depth):
+            x = self._block(index, x)
         return self.normalise(x, self.weights.norm)
 
     def _class_token(self) -> str:
         """The class token after the final norm, (B, D)."""
         x = self._embed()
-        for block in self.weights.blocks[:-1]:
-            x = self._block(block, x)
+        for index in range(self.config.depth - 1):
+            x = self._block(index, x)
         return self.normalise(self._last_block(self.weights.blocks[-1], x), self.weights.norm)
 
     def _embed(self) -> str:
@@ -239,33 +290,43 @@ class _Writer:
         x = self.op("Add", x, np.concatenate([self.weights.prefix, self.positions]))  # (B, N, D)
         return x if self.weights.pre_norm is None else self.normalise(x, self.weights.pre_norm)
 
-    def _block(self, block: FoldedBlock, x: str) -> str:
-        mixed = self._attend(block, self.normalise(x))
-        x = self.op("Add", x, self.linear(mixed, block.proj_weight, block.proj_bias))
-        return self._feed_forward(block.mlp, x)
+    def _block(self, index: int, x: str) -> str:
+        quantised = None if self.quantised is None else self.quantised[index]
+        if quantised is None:
+            block, scales = self.weights.blocks[index], FLOAT
+            mixed = self._attend(block, self.normalise(x))
+        else:
+            block, scales = quantised.block, quantised.scales
+            mixed = self._attend(block, self.normalise(x, gain=quantised.qkv_gain), scales)
+        x = self.op("Add", x, self.linear(mixed, block.proj_weight, block.proj_bias, scales.get("proj")))
+        if quantised is None:
+            return self.op("Add", x, self._feed_forward(block.mlp, self.normalise(x)))
+        normed = self.normalise(x, gain=quantised.up_gain)
+        x = self.op("Add", x, self._feed_forward(quantised.wide, normed))
+        return self.op("Add", x, self._feed_forward(block.mlp, normed, scales))
 
-    def _feed_forward(self, mlp: FoldedMlp, x: str) -> str:
-        """x and what the feed-forward adds to it. The folded weights expect twice ONNX's activations."""
-        normed = self.normalise(x)
+    def _feed_forward(self, mlp: FoldedMlp, normed: str, scales: Scales = FLOAT) -> str:
+        """What the feed-forward adds. The folded weights expect twice ONNX's GELU."""
+        up, down = scales.get("up"), scales.get("down")
         if self.config.mlp_layer in ("gelu", "gelu-tanh"):
             approximate = "tanh" if self.config.mlp_layer == "gelu-tanh" else "none"
-            hidden = self.op("Gelu", self.linear(normed, mlp.up_weight, mlp.up_bias), approximate=approximate)
-            return self.op("Add", x, self.linear(hidden, 2 * mlp.down_weight, mlp.down_bias))
+            hidden = self.op("Gelu", self.linear(normed, mlp.up_weight, mlp.up_bias, up), approximate=approximate)
+            how = down.halved() if isinstance(down, Scale) else down
+            return self.linear(hidden, 2 * mlp.down_weight, mlp.down_bias, how)
         # h (1 + tanh h) = g sigmoid(g) with g = 2 h
-        gated = self.config.mlp_layer == "swiglu"
-        gates = slice(0, self.config.mlp_dim)
-        gate = self.linear(normed, 2 * mlp.up_weight[:, gates], 2 * mlp.up_bias[gates])
+        gates, values = slice(0, len(mlp.down_weight)), slice(len(mlp.down_weight), None)
+        gate = self.linear(normed, 2 * mlp.up_weight[:, gates], 2 * mlp.up_bias[gates], up)
         hidden = self.op("Mul", gate, self.op("Sigmoid", gate))
-        if gated:
-            values = slice(self.config.mlp_dim, None)
-            hidden = self.op("Mul", hidden, self.linear(normed, mlp.up_weight[:, values], mlp.up_bias[values]))
-        return self.op("Add", x, self.linear(hidden, mlp.down_weight, mlp.down_bias))
+        if self.config.mlp_layer == "swiglu":
+            hidden = self.op("Mul", hidden, self.linear(normed, mlp.up_weight[:, values], mlp.up_bias[values], up))
+        return self.linear(hidden, mlp.down_weight, mlp.down_bias, down)
 
-    def _attend(self, block: FoldedBlock, normed: str) -> str:
+    def _attend(self, block: FoldedBlock, normed: str, scales: Scales = FLOAT) -> str:
         """What all heads mix, (B, N, D)."""
         width, heads, head_dim = self.config.embed_dim, self.config.num_heads, self.config.head_dim
-        query, key = self._query(block, normed), self._key(block, normed)
-        value = self.linear(normed, block.qkv_weight[:, 2 * width :])
+        how = scales.get("qkv")
+        query, key = self._query(block, normed, how), self._key(block, normed, how)
+        value = self.linear(normed, block.qkv_weight[:, 2 * width :], None, how)
         if self.fused_attention:
             if self.turning is not None:
                 query, key = (self.reshape(part, 0, 0, width) for part in (query, key))
@@ -277,17 +338,16 @@ class _Writer:
         mixed = self.op("MatMul", self.op("Softmax", scores, axis=-1), self.turn(value, 0, 2, 1, 3))  # (B, H, N, d)
         return self.reshape(self.turn(mixed, 0, 2, 1, 3), 0, 0, width)
 
-    def _query(self, block: FoldedBlock, normed: str) -> str:
+    def _query(self, block: FoldedBlock, normed: str, how: How | None) -> str:
         width = self.config.embed_dim
         weight, bias = self._halves(block.qkv_weight[:, :width]), self._halves(block.qk_bias[None, :width])[0]
-        return self._turned(self.linear(normed, weight, bias))
+        return self._turned(self.linear(normed, weight, bias, how))
 
-    def _key(self, block: FoldedBlock, normed: str) -> str:
+    def _key(self, block: FoldedBlock, normed: str, how: How | None = None) -> str:
         width = self.config.embed_dim
         weight = self._halves(block.qkv_weight[:, width : 2 * width])
-        if self.turning is None:
-            return self.linear(normed, weight)
-        return self._turned(self.linear(normed, weight, self._halves(block.qk_bias[None, width:])[0]))
+        bias = None if self.turning is None else self._halves(block.qk_bias[None, width:])[0]
+        return self._turned(self.linear(normed, weight, bias, how))
 
     def _turning(self, rotation: NDArray[np.complexfloating]) -> tuple[str, str]:
         """Cos and sin of each token's angles, (N, 1, d / 2) each: prefix tokens do not turn."""
@@ -343,7 +403,7 @@ class _Writer:
         mixed = self._project_heads(seen, value_weight)
         token = self.op("Add", self.reshape(self.rows(x, 0, 1), -1, width),
                         self.linear(mixed, block.proj_weight, block.proj_bias))  # fmt: skip
-        return self._feed_forward(block.mlp, token)
+        return self.op("Add", token, self._feed_forward(block.mlp, self.normalise(token)))
 
     def _project_heads(self, seen: str, value_weight: Array) -> str:
         """Each head's average of tokens to its values: (B, H, D) with (H, D, d) to (B, D)."""
@@ -355,4 +415,5 @@ class _Writer:
         scores = self.turn(self.linear(tokens, pool.score_weight), 0, 2, 1)  # (B, H, N)
         seen = self.op("MatMul", self.op("Softmax", scores, axis=-1), tokens)  # (B, H, D)
         values = self.op("Add", self._project_heads(seen, pool.value_weight), pool.value_bias)
-        return self._feed_forward(pool.mlp, self.linear(values, pool.proj_weight, pool.proj_bias))
+        pooled = self.linear(values, pool.proj_weight, pool.proj_bias)
+        return self.op("Add", pooled, self._feed_forward(pool.mlp, self.normalise(pooled)))
