@@ -17,8 +17,8 @@ from vitseek.models.config import ViTConfig
 
 SIZE = (35, 49)
 WIDE = 3  # SMALL has 31 hidden channels
-# Of a feature's length. Measured with these weights: 0.056 at most; with queries and keys twice as large, whose attention
-# is all on one key or another, 0.27.
+# Of a feature's length. Measured with these weights: 0.056 at most; with twice as large queries and keys, whose
+# attention is all on one key or another, 0.27.
 EIGHT_BITS = 0.08
 ERROR_OF_ROUNDING = 2e-5
 RUNTIMES = {"int8": ("onnx",), "int8-static": ("onnx", "openvino")}

@@ -3,19 +3,12 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from vitseek.engines.base import SpaceKey
 from vitseek.preprocess.image import ImagePreprocessing, preprocess
-
-
-class Key(NamedTuple):
-    model: str
-    weights_sha256: str
-    preprocessing: str
-    pooling: str
-    dim: int
 
 
 @dataclass
@@ -40,8 +33,8 @@ class FakeModel:
     def weights_sha256(self) -> str:
         return f"{self.seed:064x}"
 
-    def space(self) -> Key:
-        return Key(self.name, self.weights_sha256, self.preprocessing.key(), self.pooling, self.embed_dim)
+    def space(self) -> SpaceKey:
+        return SpaceKey(self.name, self.weights_sha256, self.preprocessing.key(), self.pooling, self.embed_dim)
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         with self._mutex:

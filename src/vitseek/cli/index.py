@@ -40,8 +40,16 @@ def index(
     gallery: GalleryOption = None,
     model: ModelOption = None,
     engine: Annotated[
-        str, typer.Option(metavar="NAME", help="What computes the features: numpy, onnx or openvino.")
-    ] = "numpy",
+        str | None,
+        typer.Option(metavar="NAME", help="What computes the features: numpy (the default), onnx or openvino."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="float32; or faster and less exact, in a space of its own: bfloat16, int8, int8-static.",
+        ),
+    ] = None,
     labels_from_folders: Annotated[
         bool | None,
         typer.Option(help="The first folder below PATH becomes a label (remembered).", show_default=False),
@@ -81,13 +89,14 @@ def index(
       vitseek index photos
       vitseek index photos --labels-from-folders --model dinov2-small
       vitseek index photos /mnt/archive --gallery ~/pictures
+      vitseek index photos --precision int8-static
       vitseek index                        all folders of the gallery here, above, or last used
     """
-    from vitseek.engines.build import check_engine
+    from vitseek.engines.build import check_engine, engine_for
     from vitseek.gallery.gallery import Gallery
     from vitseek.gallery.place import Layout
 
-    check_engine(engine)
+    check_engine(engine_for(precision or "float32", engine))
     folder, roots = _which_gallery(paths or [], gallery)
     is_new = not Layout(folder).exists()
     if rebuild:
@@ -100,6 +109,7 @@ def index(
         offline=offline or None,
         downloading=_download_teller(),
         engine=engine,
+        precision=precision,
         lock_timeout_s=wait_s,
         waiting=_waiting,
     ) as opened:

@@ -251,9 +251,9 @@ def _fetched(queries: "list[Expression]", *, allow_private: bool, offline: bool)
 def _named(spaces: "Sequence[Space]", balance: float) -> str:
     """The models that were compared, and how much each counted."""
     if len(spaces) == 1:
-        return spaces[0].key.model
+        return spaces[0].name
     weights = (1 - balance, balance)
-    return " + ".join(f"{weight:.2g} {space.key.model}" for weight, space in zip(weights, spaces, strict=True))
+    return " + ".join(f"{weight:.2g} {space.name}" for weight, space in zip(weights, spaces, strict=True))
 
 
 def _title(query: str) -> str:

@@ -6,9 +6,10 @@ import dataclasses
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,12 +21,12 @@ from vitseek import zoo
 from vitseek.engines.base import SpaceKey
 from vitseek.engines.build import ENGINES as ENGINES
 from vitseek.engines.build import ImageEngine, build_engine, check_engine, engine_for
-from vitseek.engines.calibration import Calibration, calibrate
+from vitseek.engines.calibration import PICTURES, Calibration, calibrate
 from vitseek.engines.graph_engine import GraphEngine, graph_of
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.text import TextSide, no_text_tower, other_pooling
 from vitseek.engines.threads import default_threads
-from vitseek.errors import ConfigError, ShapeError, UnknownModelError, WeightsError
+from vitseek.errors import ConfigError, ImageError, ShapeError, UnknownModelError, WeightsError
 from vitseek.models.architectures import ModelConfig
 from vitseek.models.config import PosResize, ViTConfig
 from vitseek.models.text import TextConfig
@@ -205,20 +206,33 @@ class Model:
         """Return the features of normalised pixels, shape (B, 3, height, width) -> (B, embed_dim)."""
         return _float32(self._engine.embed_pixels(_checked(pixels)))
 
-    def calibrate(self, images: Iterable[ImageSource]) -> Calibration:
+    def calibrate(self, images: Iterable[ImageSource], *, count: int = PICTURES) -> Calibration:
         """Look at what these pictures make between the layers: what ``load(precision="int8-static")`` needs.
 
-        A few dozen pictures of the kind that is to be searched are enough.
+        Parameters
+        ----------
+        images
+            Of the kind that is to be searched. Those that cannot be used are left out.
+        count
+            How many are enough; no more are looked at.
 
         Raises
         ------
         ConfigError
-            If the model is no plain Vision Transformer.
-        ImageError
-            For the first picture that cannot be used.
+            If the model is no plain Vision Transformer, or no picture can be used.
         """
-        pixels = (self.preprocess(image)[None] for image in images)
-        return calibrate(self._plain_engine("calibrated"), self.usual_size_px(), pixels)
+        engine = self._plain_engine("calibrated")
+        pixels = list(islice(self._usable(images), count))
+        if not pixels:
+            raise ConfigError("none of the pictures to calibrate with can be used")
+        return calibrate(engine, self.usual_size_px(), (one[None] for one in pixels))
+
+    def _usable(self, images: Iterable[ImageSource]) -> Iterator[Array]:
+        for image in images:
+            try:
+                yield self.preprocess(image)
+            except ImageError:
+                continue
 
     @property
     def has_text(self) -> bool:

@@ -26,7 +26,7 @@ from vitseek.gallery.queries import Query, expression, is_several
 from vitseek.gallery.records import GalleryStatus, ImageRecord, IndexReport
 from vitseek.gallery.removing import remove_space
 from vitseek.gallery.searching import Searcher, SearchKeywords, SearchOptions
-from vitseek.gallery.spaces import Downloading, EmbeddingModel, Space
+from vitseek.gallery.spaces import Downloading, EmbeddingModel, Sample, Space
 from vitseek.gallery.status import check, status
 from vitseek.gallery.stores.catalog import Catalog, Root
 from vitseek.gallery.stores.sqlite import Database
@@ -55,8 +55,9 @@ class Gallery(Labelling):
         Never touch the network when a model is loaded.
     downloading
         Called with file name, bytes so far and bytes in all (or None) while a model is downloaded.
-    engine
-        What computes the features of models that are loaded here; see ``vitseek.load``.
+    engine, precision
+        What computes the features of models that are loaded here, and in which precision a space is filled; see
+        ``vitseek.load``. "int8-static" is calibrated on pictures of the gallery when it is indexed.
     lock_timeout_s
         How long writing calls wait for another writing process.
     waiting
@@ -76,7 +77,8 @@ class Gallery(Labelling):
         model: ModelLike | None = None,
         offline: bool | None = None,
         downloading: Downloading | None = None,
-        engine: str = "numpy",
+        engine: str | None = None,
+        precision: str | None = None,
         lock_timeout_s: float = 10.0,
         waiting: Callable[[Holder | None], None] | None = None,
     ) -> None:
@@ -97,7 +99,10 @@ class Gallery(Labelling):
         self._catalog = Catalog(database, self.path)
         self._folders = Folders(self._catalog, self.path)
         self._matrices = MatrixCache(self._catalog, self._layout)
-        self._models = Models(self._catalog, self.path, model, offline=offline, downloading=downloading, engine=engine)
+        self._models = Models(
+            self._catalog, self.path, model, offline=offline, downloading=downloading, engine=engine,
+            precision=precision,
+        )  # fmt: skip
         self._searcher = Searcher(self._catalog, self._matrices, self._models)
         self._labels = Labels(self._catalog)
         self._by_words = ByWords(self._catalog, self._matrices, self._models, self._classify_lock)
@@ -241,9 +246,9 @@ class Gallery(Labelling):
                 self._catalog.remove_folder_labels()
             new_notes: list[str] = []
 
-            def choose() -> Space:
+            def choose(sample: Sample) -> Space:
                 known = len(self._catalog.spaces())
-                space = self._models.to_fill(model)
+                space = self._models.to_fill(model, sample)
                 if len(self._catalog.spaces()) > known:
                     new_notes.extend(getattr(self._models.of(space), "notes", []))
                 return space
@@ -259,7 +264,8 @@ class Gallery(Labelling):
             report = indexer.run(scopes, complete=self._folders.is_everything(scopes))
             if indexer.space is not None:
                 late = getattr(self._models.held(indexer.space), "late_notes", [])
-                report.notes += new_notes + late + self._write_cache(indexer.space)
+                # A precision is tried out before there is a space, so what came of it may be in both.
+                report.notes += [*dict.fromkeys(new_notes + late), *self._write_cache(indexer.space)]
         if report.images:  # a slip, such as indexing an empty folder, must not hide the gallery that is in use
             place.remember(self.path)
         return report

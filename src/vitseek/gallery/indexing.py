@@ -27,7 +27,7 @@ from vitseek.gallery.identity import FileStamp, display
 from vitseek.gallery.rate import Rate
 from vitseek.gallery.reading import Reading, read_image
 from vitseek.gallery.records import IndexProgress, IndexReport, Problem
-from vitseek.gallery.spaces import EmbeddingModel, Space
+from vitseek.gallery.spaces import EmbeddingModel, Sample, Space
 from vitseek.gallery.stores.catalog import Catalog, Root
 from vitseek.gallery.stores.scan import Job, Outcome, Scan
 from vitseek.gallery.walk import Found, Walk, reason_of
@@ -88,7 +88,7 @@ class Indexer:
         self,
         catalog: Catalog,
         *,
-        choose: Callable[[], Space],
+        choose: Callable[[Sample], Space],
         load: Callable[[Space], EmbeddingModel],
         options: IndexOptions,
         gallery: Path,
@@ -124,7 +124,7 @@ class Indexer:
                 self._list(scope)
             found = self._scan.count("scan")
             if found or self._catalog.default_space():  # an empty folder is no reason to load or fetch a model
-                self.space = self._choose()
+                self.space = self._choose(self._sample)
                 self._scan.space_id = self.space.id
             self._scan.compare(
                 restore=self._options.restore_removed,
@@ -143,6 +143,9 @@ class Indexer:
             self._counts.update(self._scan.finish(complete=complete, folder_labels=self._options.folder_labels))
         self._close_run(run_id, time.monotonic() - started)
         return self.report
+
+    def _sample(self, count: int) -> list[Path]:
+        return [self._roots[root] / os.fsdecode(raw_path) for root, raw_path in self._scan.spread(count)]
 
     # -- list
 

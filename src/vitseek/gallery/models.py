@@ -5,19 +5,26 @@ import shlex
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from vitseek.errors import GalleryEmptyError, GalleryMismatchError, TextUnsupportedError
+from vitseek.errors import ConfigError, GalleryEmptyError, GalleryMismatchError, TextUnsupportedError
 from vitseek.gallery.spaces import (
+    CALIBRATED,
     Downloading,
     EmbeddingModel,
+    Sample,
     Space,
     SpaceKey,
     describe,
     has_text,
     load_model,
     mismatch,
+    relatives,
 )
 from vitseek.gallery.stores.catalog import Catalog
+
+if TYPE_CHECKING:
+    from vitseek.engines.calibration import Calibration
 
 WORDS_POOLING = "embedding"  # the only features that a text tower's can be compared with
 WORDS_NOTE = "understands_words:"  # and the space's id, in the table of facts about the gallery
@@ -33,6 +40,8 @@ class Models:
     ----------
     given
         The model that the caller wants to use, if any: its space is searched then, and filled.
+    engine, precision
+        What computes, and in which precision a space that is filled is; ``None``: as the model and the space have it.
     """
 
     def __init__(
@@ -43,14 +52,15 @@ class Models:
         *,
         offline: bool | None,
         downloading: Downloading | None = None,
-        engine: str = "numpy",
+        engine: str | None = None,
+        precision: str | None = None,
     ) -> None:
         self._catalog = catalog
         self._gallery = gallery
         self._given = given
         self._offline = offline
         self._downloading = downloading
-        self._engine = engine
+        self._engine, self._precision = engine, precision
         self._loaded: dict[int, EmbeddingModel] = {}
         self._mutex = threading.RLock()
 
@@ -73,10 +83,12 @@ class Models:
             with self._mutex:
                 self._given = model = self.load(self._given)
                 space = next((space for space in spaces if space.key == model.space()), None)
-                if space is None:
-                    raise mismatch(self._gallery, spaces, model.space())
-                self._loaded[space.id] = model
-                return space
+                if space is not None:
+                    self._loaded[space.id] = model
+                    return space
+                if near := relatives(spaces, model.space()):  # made in another precision: its model is loaded anew
+                    return near[0]
+                raise mismatch(self._gallery, spaces, model.space())
         return self._catalog.default_space() or spaces[0]
 
     def named(self, name: str | int) -> Space:
@@ -91,9 +103,13 @@ class Models:
         """The model that made a space's vectors."""
         with self._mutex:
             if space.id not in self._loaded:
+                calibration = None
+                if space.key.precision.startswith(CALIBRATED):
+                    calibration = self._catalog.calibration(space.key.precision.removeprefix(CALIBRATED))
                 self._loaded[space.id] = load_model(
-                    space, self._gallery, offline=self._offline, downloading=self._downloading, engine=self._engine
-                )
+                    space, self._gallery, offline=self._offline, downloading=self._downloading, engine=self._engine,
+                    calibration=calibration,
+                )  # fmt: skip
             return self._loaded[space.id]
 
     def held(self, space: Space) -> EmbeddingModel | None:
@@ -179,18 +195,26 @@ class Models:
             self._given = model = self.load(self._given)
             return model
 
-    def to_fill(self, wanted: ModelLike | None) -> Space:
-        """The space to index into; a model without a space gets one. Loads the default space's model only in `of`."""
+    def to_fill(self, wanted: ModelLike | None, sample: Sample = lambda count: []) -> Space:
+        """The space to index into; a model without a space gets one. Loads the default space's model only in `of`.
+
+        Parameters
+        ----------
+        sample
+            Gives so many pictures of the gallery, or fewer: for a precision that is calibrated on them.
+        """
         wanted = self._given if wanted is None else wanted
         if wanted is None:
             default = self._catalog.default_space()
-            if default is not None:
+            if default is not None and self._precision is None:
                 return default
             from vitseek.zoo import DEFAULT_MODEL
 
             wanted = DEFAULT_MODEL
+            if default is not None and default.source is not None:
+                wanted = default.source if default.source == default.key.model else Path(default.source)
         with self._mutex:
-            model = self.load(wanted)
+            model = self._calibrated(wanted, sample) if self._precision == CALIBRATED.rstrip("-") else self.load(wanted)
             key = model.space()
             space = next((space for space in self._catalog.spaces() if space.key == key), None)
             if space is None:
@@ -201,6 +225,25 @@ class Models:
             self.note_words(space, model)
             return space
 
+    def _calibrated(self, wanted: ModelLike, sample: Sample) -> EmbeddingModel:
+        """A model with the calibration that its space here has already, or a new one on pictures of the gallery."""
+        from vitseek.engines.calibration import PICTURES, Calibration
+
+        plain = self.load(wanted, precision="float32")
+        calibrate = getattr(plain, "calibrate", None)
+        if calibrate is None or not isinstance(wanted, (str, os.PathLike)):
+            raise ConfigError("precision 'int8-static' is for models by name or file: the gallery calibrates them")
+        near = relatives(self._catalog.spaces(), plain.space())
+        digests = [space.key.precision.removeprefix(CALIBRATED) for space in near if space.key.preprocessing ==
+                   plain.space().preprocessing and space.key.precision.startswith(CALIBRATED)]  # fmt: skip
+        known = self._catalog.calibration(digests[0]) if digests else None
+        if known is not None:
+            return self.load(wanted, calibration=Calibration.from_bytes(known))
+        calibration = calibrate(sample(2 * PICTURES))  # some may be unreadable
+        model = self.load(wanted, calibration=calibration)
+        self._catalog.keep_calibration(calibration.digest(), calibration.to_bytes())
+        return model
+
     def imported(self, facts: Mapping[str, str], name: str, dim: int) -> Space:
         """The space for vectors that come without a model: as their file describes it, or by a name.
 
@@ -209,8 +252,10 @@ class Models:
         GalleryMismatchError
             If a space of this name holds vectors of another width, or of a model.
         """
-        if all(field in facts for field in SpaceKey._fields) and facts["dim"] == str(dim):
-            key = SpaceKey(facts["model"], facts["weights_sha256"], facts["preprocessing"], facts["pooling"], dim)
+        # Files lack what was added to the key after they were written: it was always as by default.
+        told: dict[str, Any] = {**SpaceKey._field_defaults, **facts}
+        if set(SpaceKey._fields) <= set(told) and told["dim"] == str(dim):
+            key = SpaceKey(**{field: told[field] for field in SpaceKey._fields})._replace(dim=dim)
         else:
             key = SpaceKey(name, "", "", "", dim)
         spaces = self._catalog.spaces()
@@ -229,16 +274,21 @@ class Models:
         with self._mutex:
             self._loaded.pop(space.id, None)
 
-    def load(self, wanted: ModelLike) -> EmbeddingModel:
+    def load(
+        self, wanted: ModelLike, *, precision: str | None = None, calibration: "Calibration | None" = None
+    ) -> EmbeddingModel:
         """A model as it is, or by what ``vitseek.load`` takes."""
         if not isinstance(wanted, (str, os.PathLike)):
             return wanted
         from vitseek.engines.model import load
 
+        precision = precision or self._precision or "float32"
         path = os.fspath(wanted)
         loaded: EmbeddingModel = load(
             Path(path) if isinstance(wanted, os.PathLike) else path,
-            engine=self._engine,
+            engine=self._engine if precision == (self._precision or "float32") else None,
+            precision=precision,
+            calibration=calibration,
             offline=self._offline,
             progress=self._downloading,
         )

@@ -15,7 +15,8 @@ from vitseek.gallery.stores.sqlite import Database
 
 # Parents before children, so that foreign keys hold while copying.
 TABLES = (
-    "meta", "roots", "contents", "images", "labels", "spaces", "vectors", "mounts", "prediction_runs", "predictions",
+    "meta", "roots", "contents", "images", "labels", "calibrations", "spaces", "vectors", "mounts", "prediction_runs",
+    "predictions",
 )  # fmt: skip
 WITHOUT_ROWID = ("meta", "labels", "mounts", "predictions")
 CHUNK = 500

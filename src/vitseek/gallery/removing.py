@@ -1,7 +1,7 @@
 """Take a whole space out of a gallery."""
 
 from vitseek.gallery.models import WORDS_NOTE
-from vitseek.gallery.spaces import Space
+from vitseek.gallery.spaces import CALIBRATED, Space
 from vitseek.gallery.stores.catalog import Catalog
 
 
@@ -10,6 +10,10 @@ def remove_space(catalog: Catalog, space: Space, *, default: Space | None) -> No
     with catalog.database.writing() as connection:
         connection.execute("DELETE FROM vectors WHERE space_id = ?", (space.id,))
         connection.execute("DELETE FROM spaces WHERE id = ?", (space.id,))
+        connection.execute(
+            "DELETE FROM calibrations WHERE NOT EXISTS (SELECT 1 FROM spaces WHERE precision = ? || digest)",
+            (CALIBRATED,),
+        )
         connection.execute("DELETE FROM meta WHERE key = ?", (f"{WORDS_NOTE}{space.id}",))
         if default is not None:
             connection.execute(

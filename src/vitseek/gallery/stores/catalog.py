@@ -201,21 +201,38 @@ class Catalog:
         )
         return _space(row) if row else None
 
-    def add_space(self, key: SpaceKey, *, source: str | None, policy: str | None, name: str | None = None) -> Space:
+    def add_space(
+        self,
+        key: SpaceKey,
+        *,
+        source: str | None,
+        policy: str | None,
+        size_px: int | None = None,
+        name: str | None = None,
+    ) -> Space:
         """Record a space; the first one becomes the default."""
         taken = [space.name for space in self.spaces()]
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         with self.database.writing() as connection:
             cursor = connection.execute(
                 "INSERT INTO spaces "
-                "(name, model, weights_sha256, preprocessing, pooling, dim, source, policy, created) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (name or free_name(key, taken), *key, source, policy, created),
+                "(name, model, weights_sha256, preprocessing, pooling, dim, precision, reduction, source, policy, "
+                "size_px, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (name or free_name(key, taken), *key, source, policy, size_px, created),
             )
             connection.execute(
                 "INSERT OR IGNORE INTO meta (key, value) VALUES ('default_space', ?)", (str(cursor.lastrowid),)
             )
         return next(space for space in self.spaces() if space.key == key)
+
+    def calibration(self, digest: str) -> bytes | None:
+        """What :meth:`keep_calibration` kept under this digest."""
+        data: bytes | None = self.database.value("SELECT data FROM calibrations WHERE digest = ?", (digest,))
+        return data
+
+    def keep_calibration(self, digest: str, data: bytes) -> None:
+        with self.database.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO calibrations (digest, data) VALUES (?, ?)", (digest, data))
 
     def count_in_space(self, space_id: int) -> int:
         return int(
@@ -296,8 +313,8 @@ def from_blob(blob: bytes) -> NDArray[np.float32]:
 
 
 def _space(row: Row) -> Space:
-    key = SpaceKey(row["model"], row["weights_sha256"], row["preprocessing"], row["pooling"], row["dim"])
-    return Space(row["id"], row["name"], key, row["source"], row["policy"], row["epoch"])
+    key = SpaceKey(*(row[field] for field in SpaceKey._fields))
+    return Space(row["id"], row["name"], key, row["source"], row["policy"], row["size_px"], row["epoch"])
 
 
 def _record(row: Row, roots: dict[int, Path]) -> ImageRecord:

@@ -1,5 +1,6 @@
 """Bring an index to this version's schema, one numbered migration at a time."""
 
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from vitseek.version import __version__
 APPLICATION_ID = 0x76697473  # "vits", in the header of every index: another program's database is not taken for one
 
 
-SCHEMA = 3  # what this vitseek reads and writes: the number of the last migration
+SCHEMA = 4  # what this vitseek reads and writes: the number of the last migration
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -22,6 +23,9 @@ def migrations() -> dict[int, str]:
 def migrate(connection: sqlite3.Connection, file: Path) -> list[int]:
     """Apply what is missing, each migration in a transaction of its own; return the numbers applied.
 
+    Foreign keys are off meanwhile and checked at each end, as SQLite wants it (sqlite.org/lang_altertable.html, "making
+    other kinds of table schema changes"): otherwise a table that is made anew takes its children along.
+
     Raises
     ------
     GalleryVersionError
@@ -30,6 +34,15 @@ def migrate(connection: sqlite3.Connection, file: Path) -> list[int]:
         If the file is a database of another program.
     """
     check_version(connection, file)
+    enforced = connection.execute("PRAGMA foreign_keys").fetchone()[0]
+    connection.execute("PRAGMA foreign_keys = OFF")  # has no effect inside a transaction
+    try:
+        return _apply(connection, file)
+    finally:
+        connection.execute(f"PRAGMA foreign_keys = {enforced}")
+
+
+def _apply(connection: sqlite3.Connection, file: Path) -> list[int]:
     applied = []
     for number, script in migrations().items():
         connection.execute("BEGIN IMMEDIATE")
@@ -38,6 +51,11 @@ def migrate(connection: sqlite3.Connection, file: Path) -> list[int]:
             if number > connection.execute("PRAGMA user_version").fetchone()[0]:
                 for statement in _statements(script):
                     connection.execute(statement)
+                if orphan := connection.execute("PRAGMA foreign_key_check").fetchone():
+                    raise GalleryCorruptError(
+                        f"{file}: a row of {orphan[0]!r} belongs to a row of {orphan[2]!r} that is lost, so the index "
+                        f"stays as it was. Recover it: vitseek index {shlex.quote(str(file.parent.parent))} --rebuild"
+                    )
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {number}")
                 connection.execute(

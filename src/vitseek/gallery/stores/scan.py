@@ -92,6 +92,16 @@ class Scan:
             connection.executemany("INSERT OR REPLACE INTO temp.scan VALUES (?, ?, ?, ?, ?)", rows)
             connection.execute("COMMIT")
 
+    def spread(self, count: int) -> list[tuple[int, bytes]]:
+        """Up to ``count`` of the listed files, (root id, path), evenly spread over all."""
+        rows = self._database.rows(
+            "SELECT root_id, raw_path FROM (SELECT root_id, raw_path, count(*) OVER () AS total, "
+            "row_number() OVER (ORDER BY root_id, raw_path) AS n FROM temp.scan) "
+            "WHERE n * :count / total > (n - 1) * :count / total",
+            {"count": count},
+        )
+        return [(row[0], row[1]) for row in rows]
+
     def add_scope(self, root_id: int, raw_path: bytes) -> None:
         """Say that everything below was listed: what the index has there and the list has not, is gone."""
         self._database.rows("INSERT INTO temp.scope VALUES (?, ?)", (root_id, raw_path))
