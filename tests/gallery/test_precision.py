@@ -48,7 +48,7 @@ def test_bytes_make_a_space_of_their_own_and_search_finds_its_model_again(indexe
         (indexed.parent / "new.png").write_bytes(picture.read_bytes() + b"\0")  # another content, the same picture
         best, *_ = gallery.search(indexed.parent / "new.png", k=3, space=name)
         assert best.path == picture
-        # A rounding of float32 that differs, as in a batch of another size, may turn a byte, and the bytes behind it; and
+        # A rounding of float32 that differs, as in a batch of another size, may turn a byte and those behind it, and
         # "int8" takes its scales from the batch.
         assert best.score == pytest.approx(1, abs=0.02)
         assert gallery.model_of(name).precision == precision  # type: ignore[attr-defined]
