@@ -37,7 +37,7 @@ PEER_OF = {"vitseek numpy": "torch", "vitseek onnx": "onnxruntime", "vitseek ope
 
 def own_engines(config: ViTConfig, weights: dict[str, np.ndarray], pixels: np.ndarray, threads: int) -> dict[str, Run]:
     runs: dict[str, Run] = {}
-    for name in ("numpy", "onnx", "openvino"):
+    for name in ("numpy", "numba", "onnx", "openvino"):
         try:
             check_engine(name, config)
         except MissingExtraError as error:

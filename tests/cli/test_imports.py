@@ -14,9 +14,9 @@ LINE = "imported:"
 RUN = "import runpy; runpy.run_module('vitseek', run_name='__main__', alter_sys=True)"
 HEAVY = frozenset({
     "accelerate", "asyncio", "django", "http", "httpcore", "httpx", "huggingface_hub", "lance", "lancedb",
-    "matplotlib", "multiprocessing", "ninja", "onnx", "onnxruntime", "openvino", "pandas", "pillow_heif", "pydoc",
-    "ray", "requests", "safetensors", "scipy", "ssl", "tensorboard", "tokenizers", "torch", "transformers",
-    "unittest", "waitress", "whitenoise",
+    "llvmlite", "matplotlib", "multiprocessing", "ninja", "numba", "onnx", "onnxruntime", "openvino", "pandas",
+    "pillow_heif", "pydoc", "ray", "requests", "safetensors", "scipy", "ssl", "tensorboard", "tokenizers", "torch",
+    "transformers", "unittest", "waitress", "whitenoise",
 })  # fmt: skip
 """What no command needs that searches pictures with a model that is on this machine."""
 STRANGE_FORMATS = frozenset({"PIL.PngImagePlugin", "PIL.WebPImagePlugin", "PIL.AvifImagePlugin", "PIL.GifImagePlugin"})
@@ -97,7 +97,7 @@ def test_a_search_for_a_new_picture_imports_its_decoder_and_no_other_engine(plac
     assert not packages(came) & HEAVY
     assert not came & STRANGE_FORMATS
     assert not within(came, OTHER_ROOMS)
-    others = ("onnx_engine", "openvino_engine", "torch_engine", "swin_engine", "text_engine")
+    others = ("numba_kernels", "onnx_engine", "openvino_engine", "torch_engine", "swin_engine", "text_engine")
     assert not came & {f"vitseek.engines.{engine}" for engine in others}
     assert "vitseek.preprocess.text" not in came
 

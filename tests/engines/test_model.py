@@ -229,7 +229,7 @@ def test_own_weights_for_a_model_of_the_zoo(tmp_path: Path, rng: np.random.Gener
     [
         (("dinov2-bas",), {}, UnknownModelError, "dinov2-base"),
         (("no/such/file.safetensors",), {}, WeightsError, "file.safetensors"),
-        (("dinov2-base",), {"engine": "abacus"}, ConfigError, "engine must be one of numpy, onnx, openvino"),
+        (("dinov2-base",), {"engine": "abacus"}, ConfigError, "engine must be one of numpy, numba, onnx, openvino"),
         (("dinov2-base",), {"pooling": "max"}, ConfigError, "pooling must be one of"),
         (("dinov2-base",), {"offline": True}, OfflineError, "facebook/dinov2-base"),
     ],

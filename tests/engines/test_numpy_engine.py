@@ -139,18 +139,18 @@ def test_more_threads_than_heads_share_one_image(family: str, threads: int, rng:
 @pytest.mark.parametrize("size", [1e-3, 1.0, 30.0, 300.0, 1e20])
 @pytest.mark.parametrize("shift", [0.0, -500.0, 500.0])
 def test_attention_is_right_for_scores_of_any_size(size: float, shift: float, rng: np.random.Generator) -> None:
-    query, key, value = (rng.standard_normal((count, 5)) for count in (11, 13, 13))
+    query, key, value = (rng.standard_normal((3, count, 5)) for count in (11, 13, 13))
     query *= size
-    key[:, 0] = 1
-    query[:, 0] += shift
-    scores = query.astype(np.float32) @ key.astype(np.float32).T
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True), dtype=np.float64)
-    shares /= shares.sum(axis=1, keepdims=True)
-    out, kept = np.empty((11, 5), np.float32), np.empty((11, 13), np.float32)
+    key[..., 0] = 1
+    query[..., 0] += shift
+    scores = query.astype(np.float32) @ key.astype(np.float32).transpose(0, 2, 1)
+    shares = np.exp(scores - scores.max(axis=-1, keepdims=True), dtype=np.float64)
+    shares /= shares.sum(axis=-1, keepdims=True)
+    out, kept = np.empty((3, 11, 5), np.float32), np.empty((3, 11, 13), np.float32)
     kernels.attend(
         *(array.astype(np.float32) for array in (query, key, value)),
         out=out,
-        scores=np.empty(11 * 13, np.float32),
+        scores=np.empty(3 * 11 * 13, np.float32),
         kept=kept,
     )
     np.testing.assert_allclose(kept, shares, atol=2e-6)

@@ -10,21 +10,21 @@ import pytest
 
 from tests.engines.two_towers import loaded_towers
 from vitseek.engines import checked
+from vitseek.engines.build import PACKAGES
 from vitseek.engines.model import Model, load
 from vitseek.errors import ShapeError
 from vitseek.gallery.gallery import Gallery
 from vitseek.preprocess.image import ImagePreprocessing
 
-RUNTIMES = ("onnx", "openvino")
+RUNTIMES = ("numba", "onnx", "openvino")
 # Of a feature's length: the tolerance that the check allows, and what is measured with these weights, times ten.
 REAL_WEIGHTS = 2e-5
 
 
 @pytest.fixture(params=RUNTIMES)
 def engine(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip("onnx", reason=f"onnx is not installed: pip install 'vitseek[{request.param}]'")
-    package = {"onnx": "onnxruntime", "openvino": "openvino"}[request.param]
-    pytest.importorskip(package, reason=f"{package} is not installed: pip install 'vitseek[{request.param}]'")
+    for package in PACKAGES[request.param]:
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'vitseek[{request.param}]'")
     return str(request.param)
 
 
@@ -112,7 +112,7 @@ def test_importing_vitseek_and_loading_with_numpy_imports_no_other_runtime() -> 
     program = """
 import sys, vitseek
 vitseek.load()
-print(sorted({"onnx", "onnxruntime", "openvino"} & set(sys.modules)))
+print(sorted({"numba", "llvmlite", "onnx", "onnxruntime", "openvino"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -41,7 +41,7 @@ def index(
     model: ModelOption = None,
     engine: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What computes the features: numpy (the default), onnx or openvino."),
+        typer.Option(metavar="NAME", help="What computes the features: numpy (the default), numba, onnx or openvino."),
     ] = None,
     precision: Annotated[
         str | None,

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.floating]
 
-ENGINES = ("numpy", "onnx", "openvino")
+ENGINES = ("numpy", "numba", "onnx", "openvino")
 # The packages of each; the extra that brings them has the engine's name.
-PACKAGES = {"numpy": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+PACKAGES = {"numpy": (), "numba": ("numba",), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 # What each computes in; docs/engines.md tells what they mean.
 PRECISIONS = {
     "numpy": ("float32",),
+    "numba": ("float32",),
     "onnx": ("float32", "int8", "int8-static"),
     "openvino": ("float32", "bfloat16", "int8-static"),
 }
@@ -157,6 +158,10 @@ def build_engine(
         return SwinEngine(params, config, pooling, threads)
     if engine == "numpy":
         return NumpyEngine(params, config, pooling, threads)
+    if engine == "numba":
+        from vitseek.engines.numba_engine import NumbaEngine
+
+        return NumbaEngine(params, config, pooling, threads, weights_sha256=weights_sha256, report=report)
     from vitseek.engines.graph_engine import GraphEngine
 
     threads = threads or default_threads()

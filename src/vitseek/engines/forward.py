@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from vitseek.engines import kernels
 from vitseek.engines.crew import Team
 from vitseek.engines.fold import FoldedBlock, FoldedMlp, FoldedNorm, FoldedWeights
+from vitseek.engines.kernels import Kernels
 from vitseek.models.config import ViTConfig
 from vitseek.models.vit import Stages
 from vitseek.nn.activations import softmax
@@ -75,6 +76,8 @@ class Pass:
         Where to write attention weights.
     watch
         Shown what goes into the layers, some rows at a time; called by all threads.
+    kernels
+        What does the element-wise steps.
     """
 
     config: ViTConfig
@@ -88,6 +91,7 @@ class Pass:
     attention: Mapping[int, Array]
     stages: Stages | None = None
     watch: Watch | None = None
+    kernels: Kernels = kernels
 
     def prepare(self, space: Workspace, images: int, members: int) -> None:
         """Make room for so many images, and threads that share them."""
@@ -114,7 +118,7 @@ class Pass:
             self._show(index, "proj", space.mixed[mine])
             branch = normed[mine]
             np.matmul(space.mixed[mine], block.proj_weight, out=branch)
-            kernels.add_branch(x[mine], branch, block.proj_bias)
+            self.kernels.add_branch(x[mine], branch, block.proj_bias)
             self._feed_forward(
                 block.mlp, x[mine], branch, space.hidden[mine], space.gates[mine], space.scratch[member], index
             )
@@ -159,7 +163,7 @@ class Pass:
     def _queries_keys_values(self, images: range, block: FoldedBlock, normed: Array, qkv: Array, mine: slice) -> None:
         """Write my rows of queries, keys and values to ``qkv``, shape (R, 3 D)."""
         np.matmul(normed[mine], block.qkv_weight, out=qkv[mine])
-        kernels.add_bias(qkv[mine, : len(block.qk_bias)], block.qk_bias)
+        self.kernels.add_bias(qkv[mine], block.qk_bias)
         if self.rotation is not None:
             self._rotate(images, qkv, mine, with_query=True)
 
@@ -172,31 +176,23 @@ class Pass:
             first = max(here.start, prefix)
             rows, places = slice(base + first, base + here.stop), slice(first - prefix, here.stop - prefix)
             if first < here.stop:
-                kernels.rotate(pairs[rows, 0 if with_query else heads : 2 * heads], self.rotation[places])
+                self.kernels.rotate(pairs[rows, 0 if with_query else heads : 2 * heads], self.rotation[places])
 
     def _attend(self, images: range, index: int, qkv: Array, mixed: Array, mine: slice, scratch: Array) -> None:
         kept = self.attention.get(index)
         for image, base, here in self._images(images, mine):
             rows, keys = slice(base + here.start, base + here.stop), slice(base, base + self.tokens)
-            for head in range(self.config.num_heads):
-                query, key, value = self._head(qkv, head)
-                kernels.attend(
-                    query[rows],
-                    key[keys],
-                    value[keys],
-                    out=mixed[rows, self._columns(head)],
-                    scores=scratch,
-                    kept=None if kept is None else kept[image, head, here],
-                )
+            self.kernels.attend(
+                *self._heads(qkv, rows, keys),
+                out=mixed[rows].reshape(len(mixed[rows]), self.config.num_heads, -1).transpose(1, 0, 2),
+                scores=scratch,
+                kept=None if kept is None else kept[image, :, here],
+            )
 
-    def _columns(self, head: int) -> slice:
-        return slice(head * self.config.head_dim, (head + 1) * self.config.head_dim)
-
-    def _head(self, qkv: Array, head: int) -> tuple[Array, Array, Array]:
-        """Views on the query, key and value of a head, each of shape (R, d)."""
-        width, columns = self.config.embed_dim, self._columns(head)
-        query, key, value = (qkv[:, part * width : (part + 1) * width][:, columns] for part in range(3))
-        return query, key, value
+    def _heads(self, qkv: Array, rows: slice, keys: slice) -> tuple[Array, Array, Array]:
+        """Views on the queries of ``rows``, and the keys and values of ``keys``, each of shape (H, rows, d)."""
+        parts = qkv.reshape(len(qkv), 3, self.config.num_heads, -1).transpose(1, 2, 0, 3)  # (3, H, R, d)
+        return parts[0, :, rows], parts[1, :, keys], parts[2, :, keys]
 
     def _feed_forward(
         self, mlp: FoldedMlp, x: Array, branch: Array, hidden: Array, gates: Array, scratch: Array, block: int
@@ -206,12 +202,12 @@ class Pass:
         self._show(block, "up", branch)
         np.matmul(branch, mlp.up_weight, out=gates)
         if self.config.mlp_layer == "swiglu":
-            kernels.bias_swiglu(gates, mlp.up_bias, out=hidden)
+            self.kernels.bias_swiglu(gates, mlp.up_bias, out=hidden)
         else:
-            kernels.ACTIVATIONS[self.config.mlp_layer](gates, mlp.up_bias, scratch=scratch)
+            self.kernels.ACTIVATIONS[self.config.mlp_layer](gates, mlp.up_bias, scratch=scratch)
         self._show(block, "down", hidden)
         np.matmul(hidden, mlp.down_weight, out=branch)
-        kernels.add_branch(x, branch, mlp.down_bias)
+        self.kernels.add_branch(x, branch, mlp.down_bias)
 
     def _finish_first_tokens(
         self, images: range, block: FoldedBlock, space: Workspace, member: int, team: Team
@@ -228,7 +224,7 @@ class Pass:
         if self.rotation is not None:
             mine = team.rows_of(member, len(qkv))
             np.matmul(space.normed[mine], block.qkv_weight[:, width : 2 * width], out=qkv[mine, width : 2 * width])
-            kernels.add_bias(qkv[mine, width : 2 * width], block.qk_bias[width:])
+            self.kernels.add_bias(qkv[mine, width : 2 * width], block.qk_bias[width:])
             self._rotate(images, qkv, mine, with_query=False)
         team.meet()  # normed, and the keys, have the rows of all members
         if member:
@@ -256,7 +252,7 @@ class Pass:
         mixed = (seen @ value_weight.transpose(1, 0, 2)).transpose(1, 0, 2).reshape(-1, width)
         count = len(first)
         branch = mixed @ block.proj_weight
-        kernels.add_branch(x, branch, block.proj_bias)
+        self.kernels.add_branch(x, branch, block.proj_bias)
         self._feed_forward(
             block.mlp, x, branch, space.hidden[:count], space.gates[:count], space.scratch[member],
             self.config.depth - 1,
@@ -264,7 +260,7 @@ class Pass:
         self._norm(self.weights.norm, x, self.out[images.start : images.stop].reshape(count, width))
 
     def _normalise(self, x: Array, out: Array) -> None:
-        kernels.normalise(x, eps=self.config.norm_eps, out=out, centre=self.config.norm_layer == "layernorm")
+        self.kernels.normalise(x, eps=self.config.norm_eps, out=out, centre=self.config.norm_layer == "layernorm")
 
     def _norm(self, norm: FoldedNorm, x: Array, out: Array) -> None:
         self._normalise(x, out)

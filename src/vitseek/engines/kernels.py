@@ -5,20 +5,51 @@ Everything here writes into arrays that the caller hands over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitseek.nn.activations import gelu, gelu_tanh
-from vitseek.nn.attention import row_blocks
+from vitseek.nn.attention import score_blocks
 
 Array = NDArray[np.floating]
+Exponentials = Callable[[Array], Array | None]
+
+
+class Activation(Protocol):
+    """A function of :data:`ACTIVATIONS`."""
+
+    def __call__(self, hidden: Array, bias: Array, *, scratch: Array) -> None: ...
+
 
 BLOCK_NUMBERS = 1 << 15  # numbers in one block of rows: 128 KiB in float32; three such arrays fit a level-2 cache
 # Sums of exp(score) that tell that no score was too large or too small for float32; each is far from its limits, since
 # values are still multiplied to the terms, and terms of e^-24 of the largest still count.
 LEAST_SUM, LARGEST_SUM = 1e-24, 1e30
+
+
+class Kernels(Protocol):
+    """What a pass needs of this module, or of :mod:`vitseek.engines.numba_kernels` in its place."""
+
+    @property
+    def ACTIVATIONS(self) -> Mapping[str, Activation]: ...
+
+    def normalise(self, x: Array, *, eps: float, out: Array, centre: bool = True) -> None: ...
+
+    def add_branch(self, x: Array, branch: Array, bias: Array) -> None: ...
+
+    def add_bias(self, x: Array, bias: Array) -> None: ...
+
+    def bias_swiglu(self, both: Array, bias: Array, *, out: Array) -> None: ...
+
+    def rotate(self, heads: NDArray[np.complexfloating], rotation: NDArray[np.complexfloating]) -> None: ...
+
+    def attend(
+        self, query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None = None
+    ) -> None: ...
 
 
 def blocks_of(rows: int, columns: int) -> Iterator[slice]:
@@ -57,9 +88,9 @@ def add_branch(x: Array, branch: Array, bias: Array) -> None:
 
 
 def add_bias(x: Array, bias: Array) -> None:
-    """Add a bias to every row of ``x`` in place."""
-    for rows in blocks_of(*x.shape):
-        x[rows] += bias
+    """Add a bias to the first columns of every row of ``x`` in place, as many as it has numbers."""
+    for rows in blocks_of(len(x), len(bias)):
+        x[rows, : len(bias)] += bias
 
 
 def bias_gelu(hidden: Array, bias: Array, *, scratch: Array) -> None:
@@ -90,7 +121,7 @@ def bias_quick_gelu(hidden: Array, bias: Array, *, scratch: Array) -> None:
         block *= inner
 
 
-ACTIVATIONS = {"gelu": bias_gelu, "gelu-tanh": bias_gelu_tanh, "quick-gelu": bias_quick_gelu}
+ACTIVATIONS: Mapping[str, Activation] = {"gelu": bias_gelu, "gelu-tanh": bias_gelu_tanh, "quick-gelu": bias_quick_gelu}
 
 
 def bias_swiglu(both: Array, bias: Array, *, out: Array) -> None:
@@ -122,37 +153,45 @@ def rotate(heads: NDArray[np.complexfloating], rotation: NDArray[np.complexfloat
 
 
 def attend(query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None = None) -> None:
-    """Write softmax(Q Kᵀ) V of one head of one image to ``out``; the query is scaled already.
+    """Write softmax(Q Kᵀ) V of all heads of one image to ``out``; the query is scaled already.
 
     Parameters
     ----------
-    query, out : shape (M, d)
-    key, value : shape (N, d)
+    query, out : shape (H, M, d)
+    key, value : shape (H, N, d)
     scores
         Working space, at least SCORES_LIMIT numbers, or N if that is more.
-    kept : shape (M, N)
+    kept : shape (H, M, N)
         Where to write the attention weights, if they are wanted.
     """
-    tokens = key.shape[0]
-    ones = np.ones(tokens, dtype=key.dtype)
-    for rows in row_blocks(query.shape[0], tokens):
-        count = rows.stop - rows.start
-        block = scores[: count * tokens].reshape(count, tokens)
-        np.matmul(query[rows], key.T, out=block)
-        total = exponentials(block, ones)
+    attend_with(exponentials, query, key, value, out=out, scores=scores, kept=kept)
+
+
+def attend_with(
+    exponentials: Exponentials, query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None
+) -> None:
+    """Do :func:`attend` with another way to make exponentials and their sums."""
+    tokens = key.shape[1]
+    for heads, rows in score_blocks(len(key), query.shape[1], tokens):
+        shape = heads.stop - heads.start, rows.stop - rows.start, tokens
+        block = scores[: math.prod(shape)].reshape(shape)
+        asked, seen = query[heads, rows], key[heads].transpose(0, 2, 1)
+        np.matmul(asked, seen, out=block)
+        flat = block.reshape(-1, tokens)
+        total = exponentials(flat)
         if total is None:  # some score is out of the ordinary: once more, with the usual precaution
-            np.matmul(query[rows], key.T, out=block)
-            block -= block.max(axis=1, keepdims=True)
-            np.exp(block, out=block)
-            total = np.matmul(block, ones)
-        result = out[rows]
-        np.matmul(block, value, out=result)
-        result *= np.reciprocal(total)[:, None]
+            np.matmul(asked, seen, out=block)
+            flat -= flat.max(axis=1, keepdims=True)
+            np.exp(flat, out=flat)
+            total = np.matmul(flat, np.ones(tokens, dtype=flat.dtype))
+        result = out[heads, rows]
+        np.matmul(block, value[heads], out=result)
+        result *= np.reciprocal(total).reshape(*shape[:2], 1)
         if kept is not None:
-            np.divide(block, total[:, None], out=kept[rows])
+            np.divide(block, total.reshape(*shape[:2], 1), out=kept[heads, rows])
 
 
-def exponentials(block: Array, ones: Array) -> Array | None:
+def exponentials(block: Array) -> Array | None:
     """Replace scores, shape (M, N), by their exponentials and return each row's sum, shape (M,).
 
     The maximum is not taken off first: that would be two more passes against a danger that trained models do not
@@ -160,5 +199,5 @@ def exponentials(block: Array, ones: Array) -> Array | None:
     """
     with np.errstate(over="ignore", invalid="ignore"):  # infinite sums, and NaN where the scores hold it
         np.exp(block, out=block)
-        total: Array = np.matmul(block, ones)
+        total: Array = np.matmul(block, np.ones(block.shape[1], dtype=block.dtype))
     return total if total.min() > LEAST_SUM and total.max() < LARGEST_SUM else None

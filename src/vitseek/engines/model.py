@@ -23,6 +23,7 @@ from vitseek.engines.build import ENGINES as ENGINES
 from vitseek.engines.build import ImageEngine, build_engine, check_engine, engine_for
 from vitseek.engines.calibration import PICTURES, Calibration, calibrate
 from vitseek.engines.graph_engine import GraphEngine, graph_of
+from vitseek.engines.numba_engine import NumbaEngine
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.text import TextSide, no_text_tower, other_pooling
 from vitseek.engines.threads import default_threads
@@ -129,7 +130,7 @@ class Model:
     def engine(self) -> str:
         """What computes pictures: the engine asked for, or ``"numpy"`` once that had to be given up."""
         built = self._built  # no lock: this may be asked while a tower is built
-        return built.computes if isinstance(built, GraphEngine) else self._asked_engine
+        return built.computes if isinstance(built, GraphEngine | NumbaEngine) else self._asked_engine
 
     @property
     def precision(self) -> str:
@@ -312,7 +313,7 @@ class Model:
         return graph_of(engine, size_px, pooling=None if tokens else self.pooling)
 
     def _plain_engine(self, done: str) -> NumpyEngine:
-        engine = self._engine.numpy if isinstance(self._engine, GraphEngine) else self._engine
+        engine = self._engine.numpy if isinstance(self._engine, GraphEngine | NumbaEngine) else self._engine
         if not isinstance(engine, NumpyEngine):
             raise ConfigError(f"{self.name} has windows: only plain Vision Transformers are {done}")
         return engine
@@ -389,7 +390,8 @@ def load(
     pos_resize
         Another way to resize the position grid than the model's own; see :class:`vitseek.models.config.ViTConfig`.
     engine
-        What computes: ``"numpy"``; or ``"onnx"`` (ONNX Runtime) or ``"openvino"``, with the extras of those names.
+        What computes: ``"numpy"``; or ``"numba"`` (the same pass, compiled), ``"onnx"`` (ONNX Runtime) or
+        ``"openvino"``, with the extras of those names.
         In float32 their features belong to the same space: each graph is first compared with NumPy, which computes
         instead, and ``notes`` says so, where they are too far apart. By default NumPy, or for another ``precision``
         an engine that computes in it.

@@ -11,16 +11,19 @@ attends for those tokens alone. That is exact, not an approximation: no later bl
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from vitseek.engines import kernels
 from vitseek.engines.attention_pool import pool_by_attention
 from vitseek.engines.crew import Crew
 from vitseek.engines.fold import fold
 from vitseek.engines.forward import Pass, Watch, Workspace
+from vitseek.engines.kernels import Kernels
 from vitseek.engines.threads import default_threads
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens, check_pooling, pool, pooled_dim
@@ -66,11 +69,18 @@ class NumpyEngine:
     ) -> None:
         check_pooling(pooling, config)
         self.config = config
+        self.kernels: Kernels = kernels
         self.pooling = pooling
         self.threads = threads or default_threads()
         self.weights = fold(params, config, dtype, threads=self.threads)
         self._places = lru_cache(GRIDS_KEPT)(self._work_out_places)
         self._crew = Crew(self.threads, lambda: Workspace(config, self.weights.dtype))
+
+    def with_kernels(self, other: Kernels) -> NumpyEngine:
+        """Return an engine that shares weights and working memory with this one, and has other element-wise steps."""
+        twin = copy.copy(self)
+        twin.kernels = other
+        return twin
 
     @property
     def embed_dim(self) -> int:
@@ -178,7 +188,7 @@ class NumpyEngine:
         task = Pass(
             config=self.config, weights=self.weights, pixels=pixels, positions=positions, rotation=rotation,
             tokens=tokens, wanted=wanted, out=out, attention=attention or {}, stages=stages,
-            watch=watch,
+            watch=watch, kernels=self.kernels,
         )  # fmt: skip
         largest_pack = max(1, PACK_ROWS // tokens)
         self._crew.run(task, images, largest_pack=largest_pack, together=stages is not None)

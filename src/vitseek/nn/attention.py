@@ -32,6 +32,14 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows))
 
 
+def score_blocks(heads: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+    """Cut heads, or where one is too much the rows of each, so that their scores stay within :data:`SCORES_LIMIT`."""
+    together = max(1, SCORES_LIMIT // max(1, rows * columns))
+    for start in range(0, heads, together):
+        for part in row_blocks(rows, columns):
+            yield slice(start, min(start + together, heads)), part
+
+
 def attention_weights(query: Array, key: Array) -> Array:
     """Return softmax(Q Kᵀ / √d), the share that each key gets of each query; rows sum to 1.
 
