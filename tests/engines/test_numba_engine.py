@@ -26,7 +26,7 @@ FLOAT32 = 2e-5
 
 def kernels_with(**others: Any) -> Any:
     """NumPy's steps, some of them replaced: no Numba is needed to see what the engine does with them."""
-    names = ("normalise", "add_branch", "add_bias", "bias_swiglu", "rotate", "attend", "ACTIVATIONS")
+    names = ("multiply", "normalise", "add_branch", "add_bias", "bias_swiglu", "rotate", "attend", "ACTIVATIONS")
     return SimpleNamespace(**{name: getattr(kernels, name) for name in names} | others)
 
 
@@ -67,12 +67,12 @@ def test_every_family_gives_numpy_s_numbers(family: str, threads: int, rng: np.r
 
 
 def test_an_empty_batch_gives_an_empty_result_and_compiles_nothing(params: dict[str, Array]) -> None:
-    engine = NumbaEngine(params, SMALL, "cls", 1, load=lambda: pytest.fail("not needed"))
+    engine = NumbaEngine(params, SMALL, "cls", 1, load=lambda _: pytest.fail("not needed"))
     assert engine.embed_pixels(np.empty((0, 3, 35, 49), np.float32)).shape == (0, 21)
 
 
 def test_pixels_of_a_wrong_shape_are_refused_before_anything_is_compiled(params: dict[str, Array]) -> None:
-    engine = NumbaEngine(params, SMALL, "cls", 1, load=lambda: pytest.fail("not needed"))
+    engine = NumbaEngine(params, SMALL, "cls", 1, load=lambda _: pytest.fail("not needed"))
     with pytest.raises(ShapeError, match="does not divide"):
         engine.embed_pixels(np.zeros((1, 3, 35, 50), np.float32))
 
@@ -90,7 +90,7 @@ def test_steps_that_give_other_numbers_are_refused_and_numpy_computes(
     wrong: dict[str, Any], params: dict[str, Array], rng: np.random.Generator
 ) -> None:
     said: list[str] = []
-    engine = NumbaEngine(params, SMALL, "cls", 1, report=said.append, load=lambda: kernels_with(**wrong))
+    engine = NumbaEngine(params, SMALL, "cls", 1, report=said.append, load=lambda _: kernels_with(**wrong))
     pixels = pixels_of(rng, 2, 3, 35, 49)
     assert engine.computes == "numba"
     for _ in range(2):
@@ -102,7 +102,7 @@ def test_steps_that_give_other_numbers_are_refused_and_numpy_computes(
 
 
 def test_a_compiler_that_fails_is_refused_with_its_reason(params: dict[str, Array], rng: np.random.Generator) -> None:
-    def fail() -> Any:
+    def fail(_: NumpyEngine) -> Any:
         raise OSError("libLLVM is damaged\nand a page of stack")
 
     said: list[str] = []
@@ -122,7 +122,7 @@ def test_a_check_is_remembered_for_the_same_weights(params: dict[str, Array], rn
     def steps(identity: str | None) -> int:
         counted.clear()
         engine = NumbaEngine(
-            params, SMALL, "cls", 1, weights_sha256=identity, load=lambda: kernels_with(add_bias=counting)
+            params, SMALL, "cls", 1, weights_sha256=identity, load=lambda _: kernels_with(add_bias=counting)
         )
         engine.embed_pixels(pixels)
         return len(counted)

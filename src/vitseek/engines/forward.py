@@ -117,7 +117,7 @@ class Pass:
             self._attend(images, index, qkv, space.mixed, mine, space.scratch[member])
             self._show(index, "proj", space.mixed[mine])
             branch = normed[mine]
-            np.matmul(space.mixed[mine], block.proj_weight, out=branch)
+            self.kernels.multiply(space.mixed[mine], block.proj_weight, out=branch)
             self.kernels.add_branch(x[mine], branch, block.proj_bias)
             self._feed_forward(
                 block.mlp, x[mine], branch, space.hidden[mine], space.gates[mine], space.scratch[member], index
@@ -154,7 +154,7 @@ class Pass:
             if first < last:
                 patches = patchify(self.pixels[image : image + 1], self.config.patch_size)[0, first:last]
                 target = tokens[first + prefix : last + prefix]
-                np.matmul(patches, self.weights.patch_weight, out=target)
+                self.kernels.multiply(patches, self.weights.patch_weight, out=target)
                 if self.weights.patch_norm is not None:
                     target += self.weights.patch_bias
                     self._norm(self.weights.patch_norm, target, target)
@@ -162,7 +162,7 @@ class Pass:
 
     def _queries_keys_values(self, images: range, block: FoldedBlock, normed: Array, qkv: Array, mine: slice) -> None:
         """Write my rows of queries, keys and values to ``qkv``, shape (R, 3 D)."""
-        np.matmul(normed[mine], block.qkv_weight, out=qkv[mine])
+        self.kernels.multiply(normed[mine], block.qkv_weight, out=qkv[mine])
         self.kernels.add_bias(qkv[mine], block.qk_bias)
         if self.rotation is not None:
             self._rotate(images, qkv, mine, with_query=True)
@@ -200,13 +200,13 @@ class Pass:
         """Add the feed-forward branch of a block to ``x``; all arrays have the same rows."""
         self._normalise(x, branch)
         self._show(block, "up", branch)
-        np.matmul(branch, mlp.up_weight, out=gates)
+        self.kernels.multiply(branch, mlp.up_weight, out=gates)
         if self.config.mlp_layer == "swiglu":
             self.kernels.bias_swiglu(gates, mlp.up_bias, out=hidden)
         else:
             self.kernels.ACTIVATIONS[self.config.mlp_layer](gates, mlp.up_bias, scratch=scratch)
         self._show(block, "down", hidden)
-        np.matmul(hidden, mlp.down_weight, out=branch)
+        self.kernels.multiply(hidden, mlp.down_weight, out=branch)
         self.kernels.add_branch(x, branch, mlp.down_bias)
 
     def _finish_first_tokens(

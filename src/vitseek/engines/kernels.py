@@ -32,10 +32,12 @@ LEAST_SUM, LARGEST_SUM = 1e-24, 1e30
 
 
 class Kernels(Protocol):
-    """What a pass needs of this module, or of :mod:`vitseek.engines.numba_kernels` in its place."""
+    """What a pass needs of this module, or of :class:`vitseek.engines.numba_kernels.CompiledKernels` in its place."""
 
     @property
     def ACTIVATIONS(self) -> Mapping[str, Activation]: ...
+
+    def multiply(self, x: Array, weight: Array, *, out: Array) -> None: ...
 
     def normalise(self, x: Array, *, eps: float, out: Array, centre: bool = True) -> None: ...
 
@@ -57,6 +59,11 @@ def blocks_of(rows: int, columns: int) -> Iterator[slice]:
     step = max(1, BLOCK_NUMBERS // columns)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+def multiply(x: Array, weight: Array, *, out: Array) -> None:
+    """Write ``x @ weight`` to ``out``; shapes (rows, in), (in, columns), (rows, columns)."""
+    np.matmul(x, weight, out=out)
 
 
 def normalise(x: Array, *, eps: float, out: Array, centre: bool = True) -> None:

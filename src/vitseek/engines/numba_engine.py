@@ -1,7 +1,8 @@
-"""The NumPy engine with element-wise steps that Numba has compiled, and never without a check.
+"""The NumPy engine with steps that Numba has compiled, and never without a check.
 
-Weights, working memory and matrix products are those of the NumPy engine beside it, whose numbers the compiled steps
-are measured against when the first pictures come. If they are further away than
+The pass, its weights and its working memory are those of the NumPy engine beside it; what is compiled are the
+element-wise steps, and on processors with AVX-512 the products with weights. They are measured against NumPy's when the
+first pictures come. If they are further away than
 :data:`vitseek.engines.checked.TOLERANCE`, or Numba fails, NumPy computes everything, and the user is told once.
 """
 
@@ -25,7 +26,7 @@ Array = NDArray[np.floating]
 
 
 class NumbaEngine:
-    """An engine with the methods of :class:`NumpyEngine`, whose element-wise steps are compiled.
+    """An engine with the methods of :class:`NumpyEngine`, whose steps are compiled.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ class NumbaEngine:
         *,
         weights_sha256: str | None = None,
         report: Callable[[str], None] | None = None,
-        load: Callable[[], Kernels] | None = None,
+        load: Callable[[NumpyEngine], Kernels] | None = None,
     ) -> None:
         self.numpy = NumpyEngine(params, config, pooling, threads)
         self.config, self.pooling = config, pooling
@@ -105,7 +106,7 @@ class NumbaEngine:
     def _checked(self, size_px: tuple[int, int]) -> NumpyEngine | None:
         """The engine with compiled steps; ``None``, and a word to the user, if it cannot be used."""
         try:
-            fused = self.numpy.with_kernels(self._load())
+            fused = self.numpy.with_kernels(self._load(self.numpy))
             # Every compiled step has a part in the tokens, so that one check is enough for all that is asked later.
             apart = checked.measured(fused.forward, self.numpy.forward, size_px, self._facts(size_px))
         except Exception as error:  # a compiler and what it is installed with raise what they like
@@ -142,8 +143,12 @@ def version() -> str:
     return f"Numba {installed('numba')}"
 
 
-def compiled_kernels() -> Kernels:
-    """Import Numba, which takes a third of a second, and the steps that it compiles."""
-    from vitseek.engines import numba_kernels
+def compiled_kernels(engine: NumpyEngine) -> Kernels:
+    """Import Numba, which takes a third of a second, and return the steps that it compiles for an engine's weights."""
+    from vitseek.engines.numba_kernels import CompiledKernels
 
-    return numba_kernels
+    weights = engine.weights
+    multiplied = [weights.patch_weight]
+    for block in weights.blocks:
+        multiplied += [block.qkv_weight, block.proj_weight, block.mlp.up_weight, block.mlp.down_weight]
+    return CompiledKernels(multiplied, threads=engine.threads)

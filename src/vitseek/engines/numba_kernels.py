@@ -14,16 +14,18 @@ for zero, which would be a branch (``error_model="numpy"``).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from vitseek.engines import kernels
+from vitseek.engines import kernels, numba_products
+from vitseek.engines.compiled import compiled
 from vitseek.engines.kernels import LARGEST_SUM, LEAST_SUM, Activation
 from vitseek.nn.activations import GELU_COEFFICIENTS, GELU_TANH_CUBIC
 
@@ -41,25 +43,8 @@ EXPONENT_BIAS, MANTISSA_BITS = 127, 23
 LEAST_EXPONENT, LARGEST_EXPONENT = -110.0, 90.0  # e^x is 0 below and infinite above, in float32
 
 
-def _compiled(fastmath: set[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile at the first call, and keep the result beside this file or in the user's cache, if either can be written.
-
-    Without such a place, every process compiles again: that takes seconds.
-    """
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
-        try:
-            compiled: Callable[..., Any] = njit(cache=True, **options)(function)
-        except RuntimeError:  # "cannot cache function: no locator available"
-            compiled = njit(**options)(function)
-        return compiled
-
-    return decorate
-
-
-_exact = _compiled({"contract"})
-_summing = _compiled({"contract", "reassoc"})
+_exact = compiled("contract")
+_summing = compiled("contract", "reassoc")
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -253,3 +238,36 @@ def exponentials(block: Array) -> Array | None:
 def attend(query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None = None) -> None:
     """See :func:`vitseek.engines.kernels.attend`."""
     kernels.attend_with(exponentials, query, key, value, out=out, scores=scores, kept=kept)
+
+
+class CompiledKernels:
+    """The steps of this module, and products with the weights of one model.
+
+    Parameters
+    ----------
+    weights
+        The weights that are multiplied with, to be packed where that is worthwhile, in ``threads`` threads. The copies
+        are as large as they are.
+    """
+
+    ACTIVATIONS = ACTIVATIONS
+    normalise = staticmethod(normalise)
+    add_branch = staticmethod(add_branch)
+    add_bias = staticmethod(add_bias)
+    bias_swiglu = staticmethod(bias_swiglu)
+    rotate = staticmethod(rotate)
+    attend = staticmethod(attend)
+
+    def __init__(self, weights: Sequence[Array], *, threads: int = 1) -> None:
+        self._weights = weights if numba_products.worthwhile() else ()  # held, so that no other array gets their ids
+        with ThreadPoolExecutor(threads, thread_name_prefix="vitseek-pack") as pool:
+            packed = pool.map(numba_products.pack, self._weights)
+            self._packed = {id(weight): panels for weight, panels in zip(self._weights, packed, strict=True)}
+
+    def multiply(self, x: Array, weight: Array, *, out: Array) -> None:
+        """See :func:`vitseek.engines.kernels.multiply`."""
+        panels = self._packed.get(id(weight))
+        if panels is None or x.strides[1] != x.itemsize or out.strides[1] != out.itemsize:
+            np.matmul(x, weight, out=out)
+        else:
+            numba_products.multiply(x, panels, out=out)
