@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 SHARED = HERE.parents[1] / "shared"
 BENCHMARKS = {
     "forward": "the NumPy engine against PyTorch",
+    "profile_forward": "where the time of a pass goes",
     "engines": "NumPy, ONNX Runtime and OpenVINO against the peers' own exports",
     "families": "every family against PyTorch",
     "texts": "the text towers against PyTorch",
