@@ -3,7 +3,7 @@
 The pass, its weights and its working memory are those of the NumPy engine beside it; what is compiled are the
 element-wise steps, and on processors with AVX-512 the products with weights. They are measured against NumPy's when the
 first pictures come. If they are further away than
-:data:`vitseek.engines.checked.TOLERANCE`, or Numba fails, NumPy computes everything, and the user is told once.
+:data:`vitseek.engines.checked.TOLERANCES` allow, or Numba fails, NumPy computes everything, and the user is told once.
 """
 
 from __future__ import annotations
@@ -112,9 +112,10 @@ class NumbaEngine:
         except Exception as error:  # a compiler and what it is installed with raise what they like
             reason = f"failed ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
         else:
-            if apart <= checked.TOLERANCE:
+            tolerance = checked.TOLERANCES["float32"]
+            if apart <= tolerance:
                 return fused
-            reason = f"gives tokens {apart:.2g} of their length away from NumPy's ({checked.TOLERANCE:g} is allowed)"
+            reason = f"gives tokens {apart:.2g} of their length away from NumPy's ({tolerance:g} is allowed)"
         if self._report is not None:
             self._report(f"{version()} is not used, because it {reason}: NumPy computes instead")
         return None
