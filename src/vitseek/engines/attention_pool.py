@@ -17,18 +17,22 @@ from vitseek.nn.activations import softmax
 Array = NDArray[np.floating]
 
 
-def pool_by_attention(weights: FoldedPool, config: ViTConfig, tokens: Array) -> Array:
+def pool_by_attention(weights: FoldedPool, config: ViTConfig, tokens: Array, sizes: Array | None = None) -> Array:
     """Return what :func:`vitseek.models.vit.attention_pool` returns, from tokens after the final norm.
 
     Parameters
     ----------
     tokens : shape (B, N, D)
+    sizes : shape (B, N)
+        How often each token counts; once by default.
 
     Returns
     -------
     shape (B, D)
     """
     scores = (tokens @ weights.score_weight).transpose(0, 2, 1)  # (B, H, N)
+    if sizes is not None:
+        scores = scores + np.log(sizes)[:, None]
     averages = softmax(scores) @ tokens  # (B, H, D)
     found = np.matmul(averages.transpose(1, 0, 2), weights.value_weight)  # (H, B, d)
     values = found.transpose(1, 0, 2).reshape(len(tokens), config.embed_dim) + weights.value_bias  # (B, D)

@@ -16,6 +16,7 @@ from vitseek.engines import kernels
 from vitseek.engines.crew import Team
 from vitseek.engines.fold import FoldedBlock, FoldedMlp, FoldedNorm, FoldedWeights
 from vitseek.engines.kernels import Kernels
+from vitseek.engines.reduction import NONE, Reduction, merge, prune
 from vitseek.models.config import ViTConfig
 from vitseek.models.vit import Stages
 from vitseek.nn.activations import softmax
@@ -51,6 +52,7 @@ class Workspace:
         self.qkv = [self._array(f"qkv{turn}", rows, 3 * width) for turn in range(min(members, 2))]
         # The same numbers serve attention scores and GELU, one after the other.
         size = max(SCORES_LIMIT, tokens, 2 * max(kernels.BLOCK_NUMBERS, hidden))
+        self.sizes: Array | None = None  # of each row, once a reduction has begun: how many patches it stands for
         self.scratch = [self._array(f"scratch{member}", 1, size)[0] for member in range(members)]
 
     def _array(self, name: str, rows: int, columns: int) -> Array:
@@ -71,7 +73,11 @@ class Pass:
     rotation : shape (rows * columns, d / 2), complex
         How rotary positions turn the pairs of channels of each patch; ``None`` without such positions.
     tokens
-        N.
+        N at the beginning.
+    reduction
+        Which of them are left out on the way.
+    sizes : shape (images, tokens at the end)
+        Where to write how many patches each token stands for, with a reduction and all tokens wanted.
     attention : block -> shape (B, H, N, N)
         Where to write attention weights.
     watch
@@ -92,6 +98,8 @@ class Pass:
     stages: Stages | None = None
     watch: Watch | None = None
     kernels: Kernels = kernels
+    reduction: Reduction = NONE
+    sizes: Array | None = None
 
     def prepare(self, space: Workspace, images: int, members: int) -> None:
         """Make room for so many images, and threads that share them."""
@@ -99,7 +107,8 @@ class Pass:
 
     def run(self, images: range, space: Workspace, member: int, team: Team) -> None:
         """Do ``member``'s share of the pass over ``images``; ``space`` is prepared and shared by the team."""
-        x, normed, width = space.x, space.normed, self.config.embed_dim
+        x, normed, width, tokens = space.x, space.normed, self.config.embed_dim, self.tokens
+        counts = self.reduction.tokens_after(tokens, self.config, all_blocks=self.wanted is None)
         mine = team.rows_of(member, len(x))
         self._embed(images, x, mine)
         if self.weights.pre_norm is not None:
@@ -108,24 +117,61 @@ class Pass:
         for index, block in enumerate(self.weights.blocks):
             self._normalise(x[mine], normed[mine])
             if self.wanted is not None and index == self.config.depth - 1:
-                self._finish_first_tokens(images, block, space, member, team)
+                self._finish_first_tokens(images, block, space, tokens, member, team)
                 return
             self._show(index, "qkv", normed[mine])
             qkv = space.qkv[index % len(space.qkv)]
             self._queries_keys_values(images, block, normed, qkv, mine)
             team.meet()  # qkv has the rows of all members
-            self._attend(images, index, qkv, space.mixed, mine, space.scratch[member])
+            self._attend(images, index, qkv, space, tokens, mine, space.scratch[member])
             self._show(index, "proj", space.mixed[mine])
             branch = normed[mine]
             self.kernels.multiply(space.mixed[mine], block.proj_weight, out=branch)
             self.kernels.add_branch(x[mine], branch, block.proj_bias)
+            if counts[index] < tokens:
+                team.meet()  # all rows are there
+                if member == 0:
+                    self._leave_out(images, qkv, space, tokens, counts[index])
+                team.meet()
+                tokens = counts[index]
+                mine = team.rows_of(member, len(images) * tokens)
             self._feed_forward(
-                block.mlp, x[mine], branch, space.hidden[mine], space.gates[mine], space.scratch[member], index
+                block.mlp, x[mine], normed[mine], space.hidden[mine], space.gates[mine], space.scratch[member], index
             )
             self._tell(f"block.{index}", x)
         out = self.out[images.start : images.stop].reshape(-1, width)[mine]
         self._norm(self.weights.norm, x[mine], out)
+        if self.sizes is not None and space.sizes is not None:
+            self.sizes[images.start : images.stop].reshape(-1)[mine] = space.sizes[mine]
         self._tell("norm", self.out)
+
+    def _leave_out(self, images: range, qkv: Array, space: Workspace, tokens: int, left: int) -> None:
+        """Reduce the ``tokens`` of each image to ``left``, closing ranks in ``space.x``."""
+        prefix, heads = self.config.num_prefix_tokens, self.config.num_heads
+        if space.sizes is None:
+            space.sizes = np.ones(len(images) * tokens, dtype=space.x.dtype)
+        keys = qkv[: len(images) * tokens, self.config.embed_dim : 2 * self.config.embed_dim]
+        for place in range(len(images)):
+            rows = slice(place * tokens, (place + 1) * tokens)
+            patches = slice(rows.start + prefix, rows.stop)
+            x, sizes = space.x[patches], space.sizes[patches]
+            if self.reduction.method == "merge":
+                mean_keys = keys[patches].reshape(len(x), heads, -1).mean(axis=1)
+                x, sizes = merge(x, sizes, mean_keys, tokens - left)
+            else:
+                attention = self._attention_of_first(qkv[rows], space.sizes[rows])[prefix:]
+                x, sizes = prune(x, sizes, attention, left - prefix - 1)
+            target = slice(place * left, (place + 1) * left)  # never beyond what is still to be read
+            front = slice(target.start, target.start + prefix)
+            space.x[front], space.sizes[front] = space.x[rows][:prefix], 1
+            space.x[front.stop : target.stop], space.sizes[front.stop : target.stop] = x, sizes
+
+    def _attention_of_first(self, qkv: Array, sizes: Array) -> Array:
+        """What the first token of an image gives to each, (N,), the mean over its heads."""
+        query, key, _ = qkv.reshape(len(qkv), 3, self.config.num_heads, -1).transpose(1, 2, 0, 3)  # (H, N, d) each
+        scores = np.matmul(key, query[:, 0, :, None])[..., 0] + np.log(sizes)  # (H, N)
+        attention: Array = softmax(scores, out=scores).mean(axis=0)
+        return attention
 
     def _tell(self, name: str, rows: Array) -> None:
         if self.stages is not None:
@@ -135,17 +181,17 @@ class Pass:
         if self.watch is not None:
             self.watch(block, layer, rows)
 
-    def _images(self, images: range, rows: slice) -> Iterator[tuple[int, int, slice]]:
-        """Yield for each image that has rows here its number, its first row and its tokens here."""
+    def _images(self, images: range, rows: slice, tokens: int) -> Iterator[tuple[int, int, slice]]:
+        """Yield for each image that has rows here its number, its first row and its tokens here, of ``tokens`` each."""
         for place, image in enumerate(images):
-            base = place * self.tokens
-            start, stop = max(rows.start - base, 0), min(rows.stop - base, self.tokens)
+            base = place * tokens
+            start, stop = max(rows.start - base, 0), min(rows.stop - base, tokens)
             if start < stop:
                 yield image, base, slice(start, stop)
 
     def _embed(self, images: range, x: Array, mine: slice) -> None:
         prefix = self.config.num_prefix_tokens
-        for image, base, here in self._images(images, mine):
+        for image, base, here in self._images(images, mine, self.tokens):
             tokens = x[base : base + self.tokens]
             front = slice(here.start, min(here.stop, prefix))
             if front.start < front.stop:
@@ -172,21 +218,25 @@ class Pass:
         assert self.rotation is not None
         prefix, heads = self.config.num_prefix_tokens, self.config.num_heads
         pairs = qkv.view(self.rotation.dtype).reshape(len(qkv), 3 * heads, -1)  # (R, 3 H, d / 2), a view
-        for _, base, here in self._images(images, mine):
+        for _, base, here in self._images(images, mine, self.tokens):
             first = max(here.start, prefix)
             rows, places = slice(base + first, base + here.stop), slice(first - prefix, here.stop - prefix)
             if first < here.stop:
                 self.kernels.rotate(pairs[rows, 0 if with_query else heads : 2 * heads], self.rotation[places])
 
-    def _attend(self, images: range, index: int, qkv: Array, mixed: Array, mine: slice, scratch: Array) -> None:
+    def _attend(
+        self, images: range, index: int, qkv: Array, space: Workspace, tokens: int, mine: slice, scratch: Array
+    ) -> None:
         kept = self.attention.get(index)
-        for image, base, here in self._images(images, mine):
-            rows, keys = slice(base + here.start, base + here.stop), slice(base, base + self.tokens)
+        for image, base, here in self._images(images, mine, tokens):
+            rows, keys = slice(base + here.start, base + here.stop), slice(base, base + tokens)
+            mixed = space.mixed[rows]
             self.kernels.attend(
                 *self._heads(qkv, rows, keys),
-                out=mixed[rows].reshape(len(mixed[rows]), self.config.num_heads, -1).transpose(1, 0, 2),
+                out=mixed.reshape(len(mixed), self.config.num_heads, -1).transpose(1, 0, 2),
                 scores=scratch,
                 kept=None if kept is None else kept[image, :, here],
+                bias=None if space.sizes is None else np.log(space.sizes[keys]),
             )
 
     def _heads(self, qkv: Array, rows: slice, keys: slice) -> tuple[Array, Array, Array]:
@@ -210,9 +260,9 @@ class Pass:
         self.kernels.add_branch(x, branch, mlp.down_bias)
 
     def _finish_first_tokens(
-        self, images: range, block: FoldedBlock, space: Workspace, member: int, team: Team
+        self, images: range, block: FoldedBlock, space: Workspace, tokens: int, member: int, team: Team
     ) -> None:
-        """The last block and the final norm for the first ``wanted`` tokens of each image alone.
+        """The last block and the final norm for the first ``wanted`` tokens of each image alone, of ``tokens``.
 
         Few queries ask many keys, so neither keys nor values are worth making: q · (n K) = (q Kᵀ) · n, and shares of
         values are values of shares, Σ a (n V) = (Σ a n) V. Rotary positions turn each key its own way: then keys are
@@ -229,7 +279,7 @@ class Pass:
         team.meet()  # normed, and the keys, have the rows of all members
         if member:
             return
-        first = (np.arange(len(images))[:, None] * self.tokens + np.arange(self.wanted)).ravel()
+        first = (np.arange(len(images))[:, None] * tokens + np.arange(self.wanted)).ravel()
         x, normed = space.x[first], space.normed[first]  # copies, (images * wanted, D)
         query = normed @ block.qkv_weight[:, :width]
         query += block.qk_bias[:width]
@@ -241,14 +291,17 @@ class Pass:
         seen = np.empty((heads, len(first), width), dtype=x.dtype)
         for place in range(len(images)):
             rows = slice(place * self.wanted, (place + 1) * self.wanted)
-            tokens = space.normed[place * self.tokens : (place + 1) * self.tokens]  # (N, D)
+            its = slice(place * tokens, (place + 1) * tokens)
+            normed = space.normed[its]  # (N, D)
             if asked is not None:
-                scores = asked[:, rows].reshape(-1, width) @ tokens.T  # (H * wanted, N)
+                scores = asked[:, rows].reshape(-1, width) @ normed.T  # (H * wanted, N)
             else:
-                keys = qkv[place * self.tokens : (place + 1) * self.tokens, width : 2 * width]
-                scores = by_head[:, rows] @ keys.reshape(self.tokens, heads, -1).transpose(1, 2, 0)
-                scores = scores.reshape(-1, self.tokens)
-            seen[:, rows] = (softmax(scores, out=scores) @ tokens).reshape(heads, -1, width)
+                keys = qkv[its, width : 2 * width]
+                scores = by_head[:, rows] @ keys.reshape(tokens, heads, -1).transpose(1, 2, 0)
+                scores = scores.reshape(-1, tokens)
+            if space.sizes is not None:
+                scores += np.log(space.sizes[its])
+            seen[:, rows] = (softmax(scores, out=scores) @ normed).reshape(heads, -1, width)
         mixed = (seen @ value_weight.transpose(1, 0, 2)).transpose(1, 0, 2).reshape(-1, width)
         count = len(first)
         branch = mixed @ block.proj_weight

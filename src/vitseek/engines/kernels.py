@@ -50,7 +50,15 @@ class Kernels(Protocol):
     def rotate(self, heads: NDArray[np.complexfloating], rotation: NDArray[np.complexfloating]) -> None: ...
 
     def attend(
-        self, query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None = None
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        *,
+        out: Array,
+        scores: Array,
+        kept: Array | None = None,
+        bias: Array | None = None,
     ) -> None: ...
 
 
@@ -159,7 +167,16 @@ def rotate(heads: NDArray[np.complexfloating], rotation: NDArray[np.complexfloat
         heads[rows] *= rotation[rows, None]
 
 
-def attend(query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None = None) -> None:
+def attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    out: Array,
+    scores: Array,
+    kept: Array | None = None,
+    bias: Array | None = None,
+) -> None:
     """Write softmax(Q Kᵀ) V of all heads of one image to ``out``; the query is scaled already.
 
     Parameters
@@ -170,12 +187,22 @@ def attend(query: Array, key: Array, value: Array, *, out: Array, scores: Array,
         Working space, at least SCORES_LIMIT numbers, or N if that is more.
     kept : shape (H, M, N)
         Where to write the attention weights, if they are wanted.
+    bias : shape (N,)
+        What is added to all scores of a key.
     """
-    attend_with(exponentials, query, key, value, out=out, scores=scores, kept=kept)
+    attend_with(exponentials, query, key, value, out=out, scores=scores, kept=kept, bias=bias)
 
 
 def attend_with(
-    exponentials: Exponentials, query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None
+    exponentials: Exponentials,
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    out: Array,
+    scores: Array,
+    kept: Array | None,
+    bias: Array | None,
 ) -> None:
     """Do :func:`attend` with another way to make exponentials and their sums."""
     tokens = key.shape[1]
@@ -185,9 +212,13 @@ def attend_with(
         asked, seen = query[heads, rows], key[heads].transpose(0, 2, 1)
         np.matmul(asked, seen, out=block)
         flat = block.reshape(-1, tokens)
+        if bias is not None:
+            flat += bias
         total = exponentials(flat)
         if total is None:  # some score is out of the ordinary: once more, with the usual precaution
             np.matmul(asked, seen, out=block)
+            if bias is not None:
+                flat += bias
             flat -= flat.max(axis=1, keepdims=True)
             np.exp(flat, out=flat)
             total = np.matmul(flat, np.ones(tokens, dtype=flat.dtype))

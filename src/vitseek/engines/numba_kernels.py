@@ -235,9 +235,18 @@ def exponentials(block: Array) -> Array | None:
     return total if _exponentials_rows(block, total) else None
 
 
-def attend(query: Array, key: Array, value: Array, *, out: Array, scores: Array, kept: Array | None = None) -> None:
+def attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    out: Array,
+    scores: Array,
+    kept: Array | None = None,
+    bias: Array | None = None,
+) -> None:
     """See :func:`vitseek.engines.kernels.attend`."""
-    kernels.attend_with(exponentials, query, key, value, out=out, scores=scores, kept=kept)
+    kernels.attend_with(exponentials, query, key, value, out=out, scores=scores, kept=kept, bias=bias)
 
 
 class CompiledKernels:

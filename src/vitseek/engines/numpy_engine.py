@@ -24,9 +24,10 @@ from vitseek.engines.crew import Crew
 from vitseek.engines.fold import fold
 from vitseek.engines.forward import Pass, Watch, Workspace
 from vitseek.engines.kernels import Kernels
+from vitseek.engines.reduction import NONE, Reduction
 from vitseek.engines.threads import default_threads
 from vitseek.models.config import ViTConfig
-from vitseek.models.tokens import Tokens, check_pooling, pool, pooled_dim
+from vitseek.models.tokens import Tokens, check_pooling, pool, pool_weighted, pooled_dim
 from vitseek.models.vit import (
     Stages,
     check_pixels,
@@ -56,6 +57,8 @@ class NumpyEngine:
         Cores to use; by default all that this process may run on.
     dtype
         float32; float64 is for tests.
+    reduction
+        Which tokens :meth:`embed_pixels` leaves out on the way. Everything else is computed from all tokens.
     """
 
     def __init__(
@@ -66,8 +69,11 @@ class NumpyEngine:
         threads: int | None = None,
         *,
         dtype: DTypeLike = np.float32,
+        reduction: Reduction = NONE,
     ) -> None:
         check_pooling(pooling, config)
+        reduction.check(config)
+        self.reduction = reduction
         self.config = config
         self.kernels: Kernels = kernels
         self.pooling = pooling
@@ -90,13 +96,28 @@ class NumpyEngine:
     def embed_pixels(self, pixels: Array) -> Array:
         """Return the pooled features, shape (B, embed_dim), not normalised."""
         if self.pooling == "cls":
-            return self._run(pixels, wanted=1)[:, 0]
+            return self._run(pixels, wanted=1, reduction=self.reduction)[:, 0]
         if self.pooling == "embedding" and self.weights.pool is None:
-            return self._project(self._run(pixels, wanted=1)[:, 0])
+            return self._project(self._run(pixels, wanted=1, reduction=self.reduction)[:, 0])
+        if self.reduction:
+            return self._pool_reduced(pixels)
         return self.pool(self.tokens(pixels))
 
+    def _pool_reduced(self, pixels: Array) -> Array:
+        """The same where the tokens that are left count as often as they stand for patches."""
+        check_pixels(self.config, pixels, dtype=self.weights.dtype)
+        rows, columns = self._grid(pixels)
+        prefix = self.config.num_prefix_tokens
+        left = self.reduction.tokens_after(prefix + rows * columns, self.config, all_blocks=True)[-1]
+        sizes = np.ones((len(pixels), left), dtype=self.weights.dtype)
+        tokens = self._run(pixels, reduction=self.reduction, sizes=sizes)
+        if self.pooling == "embedding":
+            assert self.weights.pool is not None
+            return self._project(pool_by_attention(self.weights.pool, self.config, tokens, sizes))
+        return pool_weighted(tokens, sizes, self.pooling, num_prefix_tokens=prefix)
+
     def pool(self, tokens: Tokens) -> Array:
-        """Return what :meth:`embed_pixels` returns, from the tokens of those pixels."""
+        """Return what :meth:`embed_pixels` returns without a reduction, from the tokens of those pixels."""
         if self.pooling != "embedding":
             return pool(tokens, self.pooling)
         if self.weights.pool is None:
@@ -177,18 +198,21 @@ class NumpyEngine:
         attention: Mapping[int, Array] | None = None,
         stages: Stages | None = None,
         watch: Watch | None = None,
+        reduction: Reduction = NONE,
+        sizes: Array | None = None,
     ) -> Array:
-        """Return the first ``wanted`` tokens of each image (all by default), shape (B, wanted, D)."""
+        """Return the first ``wanted`` tokens of each image (all that are left by default), shape (B, wanted, D)."""
         check_pixels(self.config, pixels, dtype=self.weights.dtype)
         rows, columns = self._grid(pixels)
         tokens = self.config.num_prefix_tokens + rows * columns
         images = pixels.shape[0]
-        out = np.empty((images, wanted or tokens, self.config.embed_dim), dtype=self.weights.dtype)
+        left = wanted or reduction.tokens_after(tokens, self.config, all_blocks=True)[-1]
+        out = np.empty((images, left, self.config.embed_dim), dtype=self.weights.dtype)
         positions, rotation = self._places(rows, columns)
         task = Pass(
             config=self.config, weights=self.weights, pixels=pixels, positions=positions, rotation=rotation,
             tokens=tokens, wanted=wanted, out=out, attention=attention or {}, stages=stages,
-            watch=watch, kernels=self.kernels,
+            watch=watch, reduction=reduction, sizes=sizes, kernels=self.kernels,
         )  # fmt: skip
         largest_pack = max(1, PACK_ROWS // tokens)
         self._crew.run(task, images, largest_pack=largest_pack, together=stages is not None)

@@ -157,6 +157,26 @@ def pool(tokens: Tokens, rule: str) -> Array:
     return np.concatenate([tokens.cls_token, mean], axis=1) if rule == "cls+patch-mean" else mean
 
 
+def pool_weighted(tokens: Array, sizes: Array, rule: str, *, num_prefix_tokens: int) -> Array:
+    """Do :func:`pool` for tokens of which each stands for several patches.
+
+    Parameters
+    ----------
+    tokens : shape (B, N, D)
+        Prefix tokens, the class token first among them where there is one, then the others.
+    sizes : shape (B, N)
+        How often each token counts in a mean.
+    """
+    patches, shares = tokens[:, num_prefix_tokens:], sizes[:, num_prefix_tokens:]
+    shares = shares / shares.sum(axis=1, keepdims=True)  # (B, P)
+    if rule == "gem":
+        powers = np.maximum(patches, patches.dtype.type(GEM_FLOOR)) ** patches.dtype.type(GEM_POWER)
+        gem: Array = (shares[:, None] @ powers)[:, 0] ** patches.dtype.type(1 / GEM_POWER)
+        return gem
+    mean: Array = (shares[:, None] @ patches)[:, 0]  # (B, D)
+    return np.concatenate([tokens[:, 0], mean], axis=1) if rule == "cls+patch-mean" else mean
+
+
 def resolve_blocks(blocks: Sequence[int], depth: int) -> list[int]:
     """Return block numbers with negative ones counted from the end; ConfigError if one does not exist."""
     for block in blocks:
