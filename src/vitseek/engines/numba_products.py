@@ -1,7 +1,7 @@
 """Products with weights that were put into the order in which a processor with AVX-512 reads them, once.
 
 BLAS gets a weight as a matrix and copies it into such an order in every product: with the few rows of an image or two,
-that is 5 to 20 % of the time (``python -m benchmarks.forward --packed``). Weights never change, so here they are copied
+that is a tenth to a fifth of the time (docs/performance.md). Weights never change, so here they are copied
 beforehand; what is left is the innermost loop. BLAS stays in charge of every other product, and of these on processors
 without AVX-512.
 
