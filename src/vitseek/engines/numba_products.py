@@ -133,11 +133,10 @@ def _tile_of(rows: int) -> Any:
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
     def tile(context: Any, x: Any, x_step: Any, panel: Any, out: Any, out_step: Any, inner: Any, first: Any) -> Any:
         return types.void(*[types.int64] * 6, types.boolean), generate
 
-    return tile
+    return intrinsic(tile)
 
 
 _tile_1, _tile_2, _tile_3, _tile_4, _tile_5, _tile_6, _tile_7, _tile_8 = map(_tile_of, range(1, TILE_ROWS + 1))
