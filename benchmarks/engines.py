@@ -32,7 +32,12 @@ from vitseek.models.config import VARIANTS, ViTConfig
 
 PATCH_PX = 14
 REST_S = 0.1  # threads of PyTorch and ONNX Runtime spin for a while after their turn
-PEER_OF = {"vitseek numpy": "torch", "vitseek onnx": "onnxruntime", "vitseek openvino": "openvino"}
+PEER_OF = {
+    "vitseek numpy": "torch",
+    "vitseek numba": "openvino",
+    "vitseek onnx": "onnxruntime",
+    "vitseek openvino": "openvino",
+}
 
 
 def own_engines(config: ViTConfig, weights: dict[str, np.ndarray], pixels: np.ndarray, threads: int) -> dict[str, Run]:

@@ -25,7 +25,9 @@ class Activation(Protocol):
     def __call__(self, hidden: Array, bias: Array, *, scratch: Array) -> None: ...
 
 
-BLOCK_NUMBERS = 1 << 15  # numbers in one block of rows: 128 KiB in float32; three such arrays fit a level-2 cache
+# Numbers in one block of rows: 512 KiB in float32. Smaller ones stay nearer to the core, and cost more calls, at each
+# of which two threads may meet at the interpreter's lock.
+BLOCK_NUMBERS = 1 << 17
 # Sums of exp(score) that tell that no score was too large or too small for float32; each is far from its limits, since
 # values are still multiplied to the terms, and terms of e^-24 of the largest still count.
 LEAST_SUM, LARGEST_SUM = 1e-24, 1e30

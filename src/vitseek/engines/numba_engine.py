@@ -2,8 +2,8 @@
 
 The pass, its weights and its working memory are those of the NumPy engine beside it; what is compiled are the
 element-wise steps, and on processors with AVX-512 the products with weights. They are measured against NumPy's when the
-first pictures come. If they are further away than
-:data:`vitseek.engines.checked.TOLERANCES` allow, or Numba fails, NumPy computes everything, and the user is told once.
+first pictures come. If they are further away than float32 allows (:data:`vitseek.engines.checked.TOLERANCES`), or Numba
+fails, NumPy computes everything, and the user is told once.
 """
 
 from __future__ import annotations
@@ -105,14 +105,15 @@ class NumbaEngine:
 
     def _checked(self, size_px: tuple[int, int]) -> NumpyEngine | None:
         """The engine with compiled steps; ``None``, and a word to the user, if it cannot be used."""
+        tolerance = checked.TOLERANCES["float32"]
         try:
             fused = self.numpy.with_kernels(self._load(self.numpy))
+            fused.forward(checked.probes(*size_px)[:1])  # compiles here, where a failure is caught, check or no check
             # Every compiled step has a part in the tokens, so that one check is enough for all that is asked later.
             apart = checked.measured(fused.forward, self.numpy.forward, size_px, self._facts(size_px))
         except Exception as error:  # a compiler and what it is installed with raise what they like
             reason = f"failed ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
         else:
-            tolerance = checked.TOLERANCES["float32"]
             if apart <= tolerance:
                 return fused
             reason = f"gives tokens {apart:.2g} of their length away from NumPy's ({tolerance:g} is allowed)"

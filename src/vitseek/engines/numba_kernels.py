@@ -47,8 +47,7 @@ _exact = compiled("contract")
 _summing = compiled("contract", "reassoc")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _powers_of_two(context: Any, shifted: Any) -> Any:
+def _split_power(context: Any, shifted: Any) -> Any:
     """Two numbers whose product is 2^n, for ``shifted`` = ROUNDER + n; one alone reaches neither infinity nor zero."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -63,6 +62,8 @@ def _powers_of_two(context: Any, shifted: Any) -> Any:
 
     return types.UniTuple(types.float32, 2)(types.float32), generate
 
+
+_powers_of_two = intrinsic(_split_power)
 
 _LOG2_E, _LN_2_HIGH, _LN_2_LOW = np.float32(math.log2(math.e)), np.float32(LN_2_HIGH), np.float32(LN_2_LOW)
 _LEAST, _LARGEST, _ROUNDER = np.float32(LEAST_EXPONENT), np.float32(LARGEST_EXPONENT), np.float32(ROUNDER)

@@ -1,7 +1,7 @@
 """Products with weights that were put into the order in which a processor with AVX-512 reads them, once.
 
 BLAS gets a weight as a matrix and copies it into such an order in every product: with the few rows of an image or two,
-that is 5 to 20 % of the time (``python -m benchmarks.forward --packed``). Weights never change, so here they are copied
+that is a tenth to a fifth of the time (docs/performance.md). Weights never change, so here they are copied
 beforehand; what is left is the innermost loop. BLAS stays in charge of every other product, and of these on processors
 without AVX-512.
 
@@ -133,11 +133,10 @@ def _tile_of(rows: int) -> Any:
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
     def tile(context: Any, x: Any, x_step: Any, panel: Any, out: Any, out_step: Any, inner: Any, first: Any) -> Any:
         return types.void(*[types.int64] * 6, types.boolean), generate
 
-    return tile
+    return intrinsic(tile)
 
 
 _tile_1, _tile_2, _tile_3, _tile_4, _tile_5, _tile_6, _tile_7, _tile_8 = map(_tile_of, range(1, TILE_ROWS + 1))
