@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.contest import Contestant, Limits, Outcome, Outputs, WorkerFailed, contest
 from benchmarks.exports import Exports, dinov2_config
-from benchmarks.report import Report, add_csv_option, machine
+from benchmarks.report import Report, add_csv_option
 from benchmarks.runtimes import gflop
 from vitseek.engines import build, checked
 from vitseek.engines.threads import default_threads
@@ -269,8 +269,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="9 by default")
     add_csv_option(parser)
     options = parser.parse_args()
-    print(machine())
-    report = Report("engines", options.csv_dir, quick=options.quick)
+    report = Report.of("engines", options)
     chosen = [(name, patch, options.side or 224) for name, patch in options.models or ()] or [
         (*sized(name), side_px) for name, side_px in (QUICK if options.quick else CASES)
     ]

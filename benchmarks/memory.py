@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.kill import draw_pictures
 from benchmarks.models import random_config
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.models.config import parameter_shapes
 
 CHILD = """
@@ -65,12 +65,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--height", type=int, default=48)
     parser.add_argument("--quick", action="store_true", help="200 and 800 images")
+    add_csv_option(parser)
     options = parser.parse_args()
     sizes = [200, 800] if options.quick else options.sizes
     weights = weights_mib(options.model)
     results = [measure(size, options.model, (options.width, options.height)) for size in sizes]
-    print(machine())
-    print_table(
+    report = Report.of("memory", options)
+    report.table(
         f"Peak resident memory of indexing: {options.model} ({weights:.1f} MiB of weights), pictures of "
         f"{options.width} × {options.height} px",
         [

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vitseek.version import __version__
+
 RESULTS = Path(__file__).parent / "results"
 SKIPPED = "skipped"  # the column of the reason
 NUMBER = re.compile(r"([-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)\s*(\D{0,12})")
@@ -114,8 +116,19 @@ class Report:
         self.file = csv_file(question, folder, quick=quick)
         self._tables: list[tuple[str, list[dict[str, str]], dict[str, str]]] = []
 
+    @classmethod
+    def of(cls, question: str, options: argparse.Namespace) -> "Report":
+        """Begin: print the machine; the options say where the file goes (:func:`add_csv_option`)."""
+        print(machine(), flush=True)
+        return cls(question, options.csv_dir, quick=getattr(options, "quick", False))
+
     def table(self, title: str, rows: Sequence[dict[str, str]], *, versions: Mapping[str, str] | None = None) -> None:
-        """Print a table and write all tables so far.
+        """Print a table and keep it."""
+        print_table(title, rows)
+        self.keep(title, rows, versions=versions)
+
+    def keep(self, title: str, rows: Sequence[dict[str, str]], *, versions: Mapping[str, str] | None = None) -> None:
+        """Write a table, and those before it, to the file.
 
         Parameters
         ----------
@@ -124,7 +137,6 @@ class Report:
         versions
             Of the packages that took part, by name; columns of their own.
         """
-        print_table(title, rows)
         self._tables.append((title, list(rows), dict(versions or {})))
         self._write()
 
@@ -162,7 +174,7 @@ def surroundings() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
-        **installed(["vitseek"]),
+        "vitseek": __version__,
     }
 
 

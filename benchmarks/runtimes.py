@@ -56,7 +56,7 @@ def vitseek(
             raise Unavailable(replaced[0])
         return np.asarray(features, np.float32)
 
-    return Prepared({"": run}, installed(["vitseek", *PACKAGES.get(engine, ())]))
+    return Prepared({"": run}, installed(PACKAGES.get(engine, ())))
 
 
 def torch(folder: str, side_px: int, batch: int, threads: int, precision: str) -> Prepared:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.search import prefix
 from vitseek.search.exact import top_k
 
@@ -144,8 +144,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="100 k rows, 21 queries")
     parser.add_argument("--features", type=Path, metavar="FILE", help=".npy with real features, shape (n, D)")
+    add_csv_option(parser)
     options = parser.parse_args()
-    print(machine())
+    report = Report.of("search_bounds", options)
     rng = np.random.default_rng(0)
     num_queries = 21 if options.quick else 101
     like = ModelLike(rng)
@@ -158,7 +159,7 @@ def main() -> None:
         for name, make, queries in kinds:
             with mapped(make, rng, count, queries.shape[1]) as matrix:
                 rows.append(measure(name, matrix, queries))
-    print_table(f"search of {WIDTH} numbers a row, k = {K}, one query, one thread", rows)
+    report.table(f"search of {WIDTH} numbers a row, k = {K}, one query, one thread", rows)
 
 
 if __name__ == "__main__":
