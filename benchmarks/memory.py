@@ -26,20 +26,17 @@ from vitseek.models.config import parameter_shapes
 CHILD = """
 import json, sys
 from benchmarks.models import random_model
+from benchmarks.worker import peak_bytes
 from vitseek.gallery.gallery import Gallery
-
-def peak_kib():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 model = random_model(sys.argv[2])
 model.embed([next(iter(__import__("pathlib").Path(sys.argv[1]).glob("*/*.jpg")))])
 with open("/proc/self/clear_refs", "w") as marks:
     marks.write("5")  # the peak begins anew: making random weights needs them twice
-before = peak_kib()
+before = peak_bytes()
 with Gallery(sys.argv[1], model=model) as gallery:
     report = gallery.index()
-print(json.dumps({"before": before, "peak": peak_kib(), "images": report.images, "seconds": report.seconds}))
+print(json.dumps({"before": before, "peak": peak_bytes(), "images": report.images, "seconds": report.seconds}))
 """
 
 
@@ -77,10 +74,10 @@ def main() -> None:
         [
             {
                 "images": f"{result['images']:,.0f}",
-                "before": f"{result['before'] / 1024:.1f} MiB",
-                "peak": f"{result['peak'] / 1024:.1f} MiB",
-                "added": f"{(result['peak'] - result['before']) / 1024:.1f} MiB",
-                "beside the weights": f"{result['peak'] / 1024 - weights:.1f} MiB",
+                "before": f"{result['before'] / 2**20:.1f} MiB",
+                "peak": f"{result['peak'] / 2**20:.1f} MiB",
+                "added": f"{(result['peak'] - result['before']) / 2**20:.1f} MiB",
+                "beside the weights": f"{result['peak'] / 2**20 - weights:.1f} MiB",
                 "time": f"{result['seconds']:.1f} s",
             }
             for result in results
@@ -88,7 +85,7 @@ def main() -> None:
     )
     if len(results) == 1:
         return
-    more = (results[-1]["peak"] - results[0]["peak"]) / 1024
+    more = (results[-1]["peak"] - results[0]["peak"]) / 2**20
     extra = results[-1]["images"] - results[0]["images"]
     print(f"{extra:,.0f} more images: {more:+.1f} MiB, {more * 2**20 / extra:,.0f} bytes an image")
 
