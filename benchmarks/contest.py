@@ -254,9 +254,8 @@ def _start(
 ) -> None:
     if one.skipped:
         raise WorkerFailed(one.skipped)
-    missing = [module for module in one.needs if find_spec(module) is None]
-    if missing:
-        raise WorkerFailed(f"{' and '.join(missing)} not installed")
+    if reason := missing(one.needs):
+        raise WorkerFailed(reason)
     free = available_bytes()
     if free is not None and free < one.needs_bytes:
         raise WorkerFailed(f"{free / 2**30:.1f} GiB of memory are free, and it may take {one.needs_bytes / 2**30:.1f}")
@@ -319,6 +318,12 @@ def _giving_up(outcome: Outcome, workers: dict[str, Worker], say: Callable[[str]
         if (worker := workers.pop(outcome.name, None)) is not None:
             worker.close()
         say(f"{outcome.name} skipped: {failure}")
+
+
+def missing(modules: Sequence[str]) -> str:
+    """Which modules are not installed, as a reason; empty if all are."""
+    absent = [module for module in modules if find_spec(module) is None]
+    return f"{' and '.join(absent)} not installed" if absent else ""
 
 
 def available_bytes() -> int | None:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import Contestant, Limits, Outcome, Outputs, WorkerFailed, contest
+from benchmarks.contest import Contestant, Limits, Outcome, Outputs, WorkerFailed, contest, missing
 from benchmarks.exports import Exports, dinov2_config
 from benchmarks.report import Report, add_csv_option
 from benchmarks.runtimes import gflop
@@ -130,10 +130,10 @@ class Case:
         settings = {"side_px": self.side_px, "batch": self.batch, "threads": self.threads, **engine.settings}
         if engine.make in ("vitseek", "products"):
             settings |= {"model": self.model, "patch": self.patch}
-        reason, file = "", ""
+        reason, file = missing(engine.needs), ""
         if engine.make == "vitseek" and engine.settings["engine"] not in build.ENGINES:
             reason = "no engine of that name in this version"
-        elif engine.file:
+        if engine.file and not reason:  # nothing is exported for who cannot come
             try:
                 file = exports.obtain(engine.file)
             except WorkerFailed as failure:

@@ -20,6 +20,7 @@ from vitseek.version import __version__
 
 RESULTS = Path(__file__).parent / "results"
 SKIPPED = "skipped"  # the column of the reason
+NAMES = ("engine", "search", "asked for", "precision")  # the columns that say who was skipped
 NUMBER = re.compile(r"([-+−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)\s*(\D{0,12})")
 
 
@@ -160,6 +161,14 @@ def csv_file(question: str, folder: Path, *, quick: bool = False) -> Path:
     python = ".".join(platform.python_version_tuple()[:2])
     kind = f"{question}-quick" if quick else question
     return folder / f"{cpu}-{cores()}c-numpy{np.__version__}-py{python}-{kind}.csv"
+
+
+def skipped_in(file: Path) -> list[tuple[str, str]]:
+    """Who has no figures in a file, and why; each once, however many tables say so."""
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = [row for row in csv.DictReader(opened) if row.get(SKIPPED)]
+    named = [(", ".join(row[name] for name in NAMES if row.get(name)), row[SKIPPED]) for row in rows]
+    return list(dict.fromkeys(named))
 
 
 def surroundings() -> dict[str, str]:

@@ -50,20 +50,21 @@ def normal(rng: np.random.Generator, count: int) -> np.ndarray:
 class ModelLike:
     """Clusters around random centres, all with one decaying spectrum, around a common mean."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        spread = np.zeros(WIDTH, np.float32)
+    def __init__(self, rng: np.random.Generator, width: int = WIDTH) -> None:
+        spread = np.zeros(width, np.float32)
         spread[:SPECTRUM_AXES] = np.arange(1, SPECTRUM_AXES + 1) ** (-SPECTRUM_POWER / 2)
         spread *= np.sqrt(0.75) / np.linalg.norm(
             spread
         )  # a quarter of the squared length is the common mean, as measured
-        self.turn = np.linalg.qr(rng.standard_normal((WIDTH, WIDTH)))[0].astype(np.float32)
+        self.width = width
+        self.turn = np.linalg.qr(rng.standard_normal((width, width)))[0].astype(np.float32)
         self.spread = spread
-        self.mean = 0.5 * self.turn[WIDTH - 1]
-        self.centres = rng.standard_normal((CLUSTERS, WIDTH), dtype=np.float32)
+        self.mean = 0.5 * self.turn[width - 1]
+        self.centres = rng.standard_normal((CLUSTERS, width), dtype=np.float32)
 
     def __call__(self, rng: np.random.Generator, count: int) -> np.ndarray:
         centre = self.centres[rng.integers(0, CLUSTERS, count)]
-        own = rng.standard_normal((count, WIDTH), dtype=np.float32)
+        own = rng.standard_normal((count, self.width), dtype=np.float32)
         return unit(((1 - WITHIN) ** 0.5 * centre + WITHIN**0.5 * own) * self.spread @ self.turn + self.mean)
 
 

@@ -91,6 +91,13 @@ def test_an_engine_of_another_version_is_skipped_before_anything_is_exported(tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_exported_for_a_runtime_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.engines.missing", lambda modules: f"{' and '.join(modules)} not installed")
+    exports = Exports("vit_tiny", 16, 224, tmp_path)
+    assert CASE.contestant(EXACT, exports).skipped == "onnxruntime not installed"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_that_fails_is_tried_once_and_skips_what_is_made_from_it(tmp_path, monkeypatch):
     tried = []
 
@@ -99,6 +106,7 @@ def test_an_export_that_fails_is_tried_once_and_skips_what_is_made_from_it(tmp_p
         raise WorkerFailed("torch is not installed")
 
     monkeypatch.setattr("benchmarks.exports.call", failing)
+    monkeypatch.setattr("benchmarks.engines.missing", lambda modules: "")
     exports = Exports("vit_tiny", 16, 224, tmp_path, say=lambda said: None)
     for engine in (TORCH, EXACT, ROUGH):
         assert CASE.contestant(engine, exports).skipped == "export to weights failed: torch is not installed"
