@@ -259,9 +259,9 @@ def sized(text: str) -> tuple[str, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="ViT-S/14, 3 rounds")
+    parser.add_argument("--quick", action="store_true", help="ViT-S/14, batch 8, 3 rounds")
     parser.add_argument("--models", type=sized, nargs="+", metavar="NAME[/PATCH]")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--batches", type=int, nargs="+", help="1 and 8 by default")
     parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--side", type=int, help="pixels; for --models, 224 by default")
@@ -283,7 +283,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="vitseek-exports-") as folder:
             exports = Exports(model, patch, side_px, Path(folder), say=lambda said: print(f"  {said}", flush=True))
             left_out = () if options.large_batches else CASES.get((f"{model}/{patch}", side_px), ())
-            for batch in options.batches:
+            for batch in options.batches or ([8] if options.quick else [1, 8]):
                 if batch in left_out and not options.models:
                     continue
                 case = Case(model, patch, side_px, batch, options.threads)
