@@ -22,8 +22,9 @@ from benchmarks.forward import random_weights
 from vitseek.engines.checked import probes
 from vitseek.models.config import VARIANTS, ViTConfig
 
-CALIBRATION_IMAGES = 12
+SAMPLES = 12
 MADE_FROM = {
+    "calibration": "weights",
     "transformers": "weights",
     "onnx": "transformers",
     "onnx-int8-dynamic": "onnx",
@@ -91,6 +92,19 @@ def weights(model: str, patch: int, side_px: int, folder: str) -> str:
     return str(file)
 
 
+def calibration(model: str, patch: int, side_px: int, folder: str, source: str) -> str:
+    """What vitseek's int8-static needs to know of the numbers between the layers."""
+    from safetensors.numpy import load_file
+
+    from vitseek.engines.calibration import calibrate
+    from vitseek.engines.numpy_engine import NumpyEngine
+
+    engine = NumpyEngine(load_file(source), dinov2_config(model, patch, side_px))
+    file = Path(folder) / "calibration.safetensors"
+    file.write_bytes(calibrate(engine, (side_px, side_px), samples(side_px)).to_bytes())
+    return str(file)
+
+
 def transformers(model: str, patch: int, side_px: int, folder: str, source: str) -> str:
     """Dinov2Model as save_pretrained leaves it."""
     import torch
@@ -147,7 +161,7 @@ def onnx_int8_static(model: str, patch: int, side_px: int, folder: str, source: 
 
     class Pictures(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.left = calibration(side_px)
+            self.left = samples(side_px)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(({"pixels": pixels} for pixels in self.left), None)
@@ -182,11 +196,11 @@ def openvino_int8(model: str, patch: int, side_px: int, folder: str, source: str
     import openvino as ov
 
     file = Path(folder) / "peer-int8.xml"
-    pictures = nncf.Dataset(list(calibration(side_px)))
+    pictures = nncf.Dataset(list(samples(side_px)))
     with quiet():
         smaller = nncf.quantize(
             ov.Core().read_model(source), pictures, model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=CALIBRATION_IMAGES,
+            subset_size=SAMPLES,
         )  # fmt: skip
     ov.save_model(smaller, file, compress_to_fp16=False)
     return str(file)
@@ -210,9 +224,9 @@ def class_token(folder: str, dtype: str = "float32") -> Any:
     return ClassToken().eval()
 
 
-def calibration(side_px: int) -> Iterator[np.ndarray]:
+def samples(side_px: int) -> Iterator[np.ndarray]:
     """Pictures one by one, shape (1, 3, side, side): the structure of those that outputs are compared on, shifted."""
-    for number in range(CALIBRATION_IMAGES):
+    for number in range(SAMPLES):
         picture = probes(side_px, side_px)[number % 3]
         yield np.roll(picture, (17 * number, 29 * number), axis=(1, 2))[None]
 

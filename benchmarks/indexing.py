@@ -1,6 +1,6 @@
 """From photos on the disk to stored vectors: the whole of `vitseek index` with each engine, beside its model alone.
 
-    python -m benchmarks.indexing [--quick] [--photos FOLDER] [--engines numpy onnx …] [--model vit_base] [--images 64]
+    python -m benchmarks.indexing [--quick] [--photos FOLDER] [--engines numpy onnx …] [--model vit_base] [--images 32]
     python -m benchmarks.indexing --model vitseek-tiny --photos FOLDER --images 512
 
 Photos of one's own, or pictures that `vitseek.sample` draws, as JPEGs of the size of photos; a size such as vit_base,
@@ -20,7 +20,6 @@ with random weights, or a real model. Every engine has two processes that take t
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import os
 import statistics
@@ -31,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,13 +109,14 @@ def reading(model: Model, paths: list[Path]) -> None:
 def in_process(task: Mapping[str, object]) -> Prepared:
     """The worker that holds the model."""
     own = Task(**task)  # type: ignore[arg-type]
-    if "precision" in own.options and "precision" not in inspect.signature(load).parameters:
-        raise Unavailable("vitseek.load has no precision in this version")
+    photos, pixels = sorted(Path(own.photos).iterdir()), np.load(own.pixels, mmap_mode="r")
     try:
-        model = load(own.model, offline=True, **own.options)  # type: ignore[arg-type]
+        options: dict[str, Any] = dict(own.options)
+        if own.precision == "int8-static":  # a gallery does the same by itself
+            options["calibration"] = load(own.model, offline=True).calibrate(photos)
+        model = load(own.model, offline=True, **options)
     except VitseekError as error:
         raise Unavailable(str(error)) from None
-    photos, pixels = sorted(Path(own.photos).iterdir()), np.load(own.pixels, mmap_mode="r")
     galleries = tempfile.TemporaryDirectory(prefix="vitseek-galleries-")
     numbers = count()
 
@@ -254,7 +255,7 @@ def main() -> None:
     parser.add_argument("--model", default="vit_base", help="a size, with random weights, or what vitseek.load takes")
     parser.add_argument("--engines", type=chosen, nargs="+", metavar="NAME[/PRECISION]", help="all, in float32")
     parser.add_argument("--photos", type=Path, help="index these, by links to them, instead of drawn ones")
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--height", type=int, default=960)
     parser.add_argument("--batch-size", type=int, default=16)

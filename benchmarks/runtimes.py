@@ -6,8 +6,8 @@ what a program with that runtime needs.
 
 from __future__ import annotations
 
-import inspect
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,22 +30,35 @@ def pictures(batch: int, side_px: int) -> np.ndarray:
 
 
 def vitseek(
-    model: str, patch: int, side_px: int, batch: int, threads: int, file: str, engine: str, precision: str
+    model: str,
+    patch: int,
+    side_px: int,
+    batch: int,
+    threads: int,
+    file: str,
+    engine: str,
+    precision: str,
+    calibration: str = "",
 ) -> Prepared:
-    """An engine of our own, from a checkpoint."""
-    from vitseek.engines.build import PACKAGES, build_engine, check_engine
+    """An engine of our own, from a checkpoint; for int8-static with the file of a calibration."""
+    from vitseek.engines.build import PACKAGES, build_engine
+    from vitseek.engines.calibration import Calibration
     from vitseek.errors import VitseekError
     from vitseek.weights.loader import load_weights
 
     config = dinov2_config(model, patch, side_px)
-    chosen = {"engine": engine} if precision == "float32" else {"engine": engine, "precision": precision}
-    if unknown := set(chosen) - set(inspect.signature(build_engine).parameters):
-        raise Unavailable(f"build_engine has no {' and '.join(sorted(unknown))} in this version")
     replaced: list[str] = []
     try:
-        check_engine(engine, config)
-        loaded = load_weights(file, config=config)
-        built = build_engine(loaded.params, config, "cls", threads, report=replaced.append, **chosen)  # type: ignore[arg-type]
+        built = build_engine(
+            load_weights(file, config=config).params,
+            config,
+            "cls",
+            threads,
+            engine=engine,
+            precision=precision,
+            calibration=Calibration.from_bytes(Path(calibration).read_bytes()) if calibration else None,
+            report=replaced.append,
+        )
     except VitseekError as error:
         raise Unavailable(str(error)) from None
     pixels = pictures(batch, side_px)

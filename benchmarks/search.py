@@ -284,12 +284,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+")
     parser.add_argument("--widths", type=int, nargs="+")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, help="9 by default")
+    parser.add_argument("--rounds", type=int, help="7 by default")
     parser.add_argument("--hnsw-rows", type=int, help=f"no graphs over more rows; {HNSW_ROWS:,} by default")
     add_csv_option(parser)
     options = parser.parse_args()
     report = Report.of("search", options)
-    rounds = options.rounds or (3 if options.quick else 9)
+    rounds = options.rounds or (3 if options.quick else 7)
     right = True
     if options.only != "vectors":
         answers(rounds, report)
