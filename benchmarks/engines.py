@@ -131,7 +131,10 @@ class Case:
         }
         if engine.make in ("vitseek", "products"):
             settings |= {"model": self.model, "patch": self.patch}
-        reason, file = missing(engine.needs), ""
+        needs, file = engine.needs, ""
+        if engine.make == "vitseek":
+            needs = build.PACKAGES.get(engine.settings["engine"], ())
+        reason = missing(needs)
         if engine.make == "vitseek" and engine.settings["engine"] not in build.ENGINES:
             reason = "no engine of that name in this version"
         if engine.file and not reason:  # nothing is exported for who cannot come
@@ -148,7 +151,7 @@ class Case:
             name=engine.label,
             make=f"benchmarks.runtimes:{engine.make}",
             arguments=settings,
-            needs=engine.needs,
+            needs=needs,
             needs_bytes=NEEDS_TIMES_WEIGHTS * 4 * sum(int(np.prod(shape)) for shape in shapes) + PROCESS_BYTES,
             skipped=reason,
         )

@@ -176,7 +176,15 @@ def contestants(tasks: Sequence[Task]) -> list[Contestant]:
         reason = "" if task.engine in build.ENGINES else "no engine of that name in this version"
         for name, make in zip(labels(task.engine, task.precision), ("in_process", "command"), strict=True):
             arguments = {"task": vars(task)}
-            found.append(Contestant(name=name, make=f"benchmarks.indexing:{make}", arguments=arguments, skipped=reason))
+            found.append(
+                Contestant(
+                    name=name,
+                    make=f"benchmarks.indexing:{make}",
+                    arguments=arguments,
+                    needs=build.PACKAGES.get(task.engine, ()),
+                    skipped=reason,
+                )
+            )
     return found
 
 
