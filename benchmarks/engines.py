@@ -15,7 +15,8 @@ contestant is not timed; int8 is timed, and "cosine" says what is left of the fe
 GFLOP/s count matrix products, those with only the class token in the last block where the engine saves the rest.
 "matrix products" is what NumPy's BLAS reaches with the model's layers and nothing between them, in a turn of its own;
 "of BLAS" holds the others against that. "peak" is the whole process, with Python and mapped weights, from start to end;
-"own" what of it lies in no file, after the last round.
+"own" what of it lies in no file, after the last round. Where all workers would not fit into memory at once, the
+precisions come one after the other.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contest import Contestant, Limits, Outcome, Outputs, WorkerFailed, contest, missing
+from benchmarks.contest import Contestant, Limits, Outcome, Outputs, WorkerFailed, available_bytes, contest, missing
 from benchmarks.exports import Exports, dinov2_config
 from benchmarks.report import Report, add_csv_option
 from benchmarks.runtimes import gflop
@@ -42,6 +43,7 @@ JUDGED = ("float32", "bfloat16")  # by checked.TOLERANCES; eight bits are shown 
 NEEDS_TIMES_WEIGHTS = 4  # of memory, at most, in any runtime here: its own layout beside what it read
 TURN_S = 0.4
 PROCESS_BYTES = 1 << 30  # besides the weights
+HELD_TIMES_WEIGHTS, HELD_BYTES = 2, 150 << 20  # of memory by a worker that waits, the mean of all
 CASES = {  # (model/patch, side) by default, and the batches that are left out
     ("vit_tiny/16", 224): (),
     ("vit_small/14", 224): (),
@@ -121,6 +123,12 @@ class Case:
     batch: int
     threads: int
 
+    @property
+    def weights_bytes(self) -> int:
+        """What the weights take in float32."""
+        shapes = parameter_shapes(dinov2_config(self.model, self.patch, self.side_px)).values()
+        return 4 * sum(int(np.prod(shape)) for shape in shapes)
+
     def contestant(self, engine: Engine, exports: Exports) -> Contestant:
         """The worker of an engine, its files exported; or the reason why there can be none."""
         settings: dict[str, object] = {
@@ -146,13 +154,12 @@ class Case:
                 reason = str(failure)
         if file:
             settings["folder" if engine.file == "transformers" else "file"] = file
-        shapes = parameter_shapes(dinov2_config(self.model, self.patch, self.side_px)).values()
         return Contestant(
             name=engine.label,
             make=f"benchmarks.runtimes:{engine.make}",
             arguments=settings,
             needs=needs,
-            needs_bytes=NEEDS_TIMES_WEIGHTS * 4 * sum(int(np.prod(shape)) for shape in shapes) + PROCESS_BYTES,
+            needs_bytes=NEEDS_TIMES_WEIGHTS * self.weights_bytes + PROCESS_BYTES,
             skipped=reason,
         )
 
@@ -236,15 +243,30 @@ def against_the_fastest(engines: list[Engine], outcomes: Mapping[str, Outcome]) 
     return said
 
 
+def groups(engines: list[Engine], weights_bytes: int, free_bytes: int | None) -> list[list[Engine]]:
+    """Who takes turns together: all, or one precision after the other where they would not fit into memory at once.
+
+    The reference is in every group, to compare with; every other has its peer in its own.
+    """
+    needed = len(engines) * (HELD_TIMES_WEIGHTS * weights_bytes + HELD_BYTES)
+    if free_bytes is None or needed <= free_bytes:
+        return [engines]
+    found = [[one for one in engines if one.precision == precision or one is REFERENCE] for precision in PRECISIONS]
+    return [group for group in found if group != [REFERENCE] or engines == [REFERENCE]]
+
+
 def measure(case: Case, engines: list[Engine], exports: Exports, rounds: int, report: Report) -> bool:
     """Time all engines in one case; False if one computed something else."""
-    outcomes = contest(
-        [case.contestant(engine, exports) for engine in engines],
-        rounds=rounds,
-        check=lambda outputs: too_far({one.label: one for one in engines}, outputs),
-        limits=Limits(start_s=900, run_s=300),
-        turn_s=TURN_S,
-    )
+    outcomes: dict[str, Outcome] = {}
+    for group in groups(engines, case.weights_bytes, available_bytes()):
+        found = contest(
+            [case.contestant(engine, exports) for engine in group],
+            rounds=rounds,
+            check=lambda outputs: too_far({one.label: one for one in engines}, outputs),
+            limits=Limits(start_s=900, run_s=300),
+            turn_s=TURN_S,
+        )
+        outcomes = found | outcomes  # the reference's own figures are those of the first group
     versions = {name: version for one in outcomes.values() for name, version in one.versions.items()}
     report.table(
         f"{case.model}/{case.patch} at {case.side_px} px, batch {case.batch}, {case.threads} threads, {rounds} rounds",

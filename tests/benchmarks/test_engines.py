@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.contest import Outcome, WorkerFailed
-from benchmarks.engines import ENGINES, PRODUCTS, REFERENCE, Case, against_the_fastest, ours, peer, row, too_far
+from benchmarks.engines import ENGINES, PRODUCTS, REFERENCE, Case, against_the_fastest, groups, ours, peer, row, too_far
 from benchmarks.exports import Exports
 from benchmarks.runtimes import gflop, product_shapes
 
@@ -67,6 +67,20 @@ def test_a_row_counts_images_a_second_and_the_share_of_what_blas_allows():
     assert against_the_fastest([REFERENCE, TORCH, PRODUCTS], outcomes) == [
         "float32: vitseek numpy is 2.00 times as fast as the fastest peer, torch"
     ]
+
+
+def test_large_models_are_measured_one_precision_after_the_other_with_the_reference_in_each():
+    engines = [REFERENCE, TORCH, PRODUCTS, ROUGH]
+    assert groups(engines, 1 << 20, 1 << 40) == [engines]
+    assert groups(engines, 1 << 20, None) == [engines]
+    assert groups(engines, 1 << 40, 1 << 40) == [[REFERENCE, TORCH, PRODUCTS], [REFERENCE, ROUGH]]
+    assert groups([REFERENCE, ROUGH], 1 << 40, 1 << 40) == [[REFERENCE, ROUGH]]
+
+
+def test_everyone_is_in_one_group_with_its_peer():
+    for group in groups(list(ENGINES), 1 << 40, 1 << 30):
+        labels = {one.label for one in group}
+        assert {one.peer for one in group if one is not REFERENCE and one.peer} <= labels
 
 
 def test_a_row_of_who_was_skipped_has_the_reason_and_no_figures():
