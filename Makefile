@@ -11,7 +11,7 @@ help:
 	@echo "make demo    draw a sample gallery, search it, open the web page"
 	@echo "make test    the fast, offline test suite"
 	@echo "make lint    ruff, mypy, import layers"
-	@echo "make bench   benchmarks, as ratios within one run (ARGS=--quick)"
+	@echo "make bench   a table and a CSV per question of speed (ARGS=--quick for minutes)"
 	@echo "make docs    generate the CLI reference and build site/"
 
 demo: $(VENV)/.web

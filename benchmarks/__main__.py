@@ -11,17 +11,20 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.report import machine, print_table
+from benchmarks.report import add_csv_option, csv_file, machine, print_table, skipped_in
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[1] / "shared"
 BENCHMARKS = {
+    "engines": "images/s of every engine and precision, beside PyTorch, ONNX Runtime and OpenVINO",
+    "indexing": "photos from the disk to stored vectors, with each engine",
+    "search": "cold, warm, exact and approximate search, beside FAISS, usearch and hnswlib",
     "forward": "the NumPy engine against PyTorch",
     "profile_forward": "where the time of a pass goes",
-    "engines": "NumPy, ONNX Runtime and OpenVINO against the peers' own exports",
+    "speed": "what each way to compute faster gains",
+    "gpu": "engines on a graphics card",
     "families": "every family against PyTorch",
     "texts": "the text towers against PyTorch",
-    "indexing": "what indexing adds to the forward pass",
     "memory": "peak memory against the size of the gallery",
     "kill": "what kill -9 during indexing loses",
     "search_latency": "exact search against matrix @ query",
@@ -44,6 +47,11 @@ def why_not(name: str) -> str:
     return ""
 
 
+def keeps_csv(name: str) -> bool:
+    """Whether a benchmark takes ``--csv-dir``."""
+    return "add_csv_option(parser)" in (HERE / f"{name}.py").read_text("utf-8")
+
+
 def missing_references() -> list[str]:
     """What of the libraries that vitseek is compared with is not installed."""
     return [module for module in ("torch", "transformers") if find_spec(module) is None]
@@ -59,19 +67,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repetitions")
+    add_csv_option(parser)
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(BENCHMARKS)):
         parser.error(f"no benchmark called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     print(machine(), flush=True)
-    rows = []
+    rows, skipped = [], []
     for name in options.names or BENCHMARKS:
         if reason := why_not(name):
             print(f"\n== {name}: skipped, {reason}", flush=True)
             rows.append({"benchmark": name, "shows": BENCHMARKS[name], "result": f"skipped: {reason}", "took": "–"})
             continue
         print(f"\n== {name}: {BENCHMARKS[name]}", flush=True)
-        start = time.perf_counter()
+        start, begun = time.perf_counter(), time.time()
         command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if options.quick else [])]
+        if keeps_csv(name):
+            command += ["--csv-dir", str(options.csv_dir.resolve())]
         status = subprocess.run(
             command, check=False, cwd=HERE.parent, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         ).returncode
@@ -83,7 +94,13 @@ def main() -> None:
                 "took": f"{time.perf_counter() - start:.0f} s",
             }
         )
+        file = csv_file(name, options.csv_dir, quick=options.quick)
+        if file.is_file() and file.stat().st_mtime >= begun - 1:  # not one of an earlier run
+            skipped += [{"benchmark": name, "skipped": who, "reason": why} for who, why in skipped_in(file)]
+    if skipped:
+        print_table("left out", skipped)
     print_table("summary", rows)
+    print(f"\nthe tables as CSV: {options.csv_dir}")
     sys.exit(any(row["result"].startswith("FAILED") for row in rows))
 
 

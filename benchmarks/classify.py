@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.engines.model import load
 from vitseek.gallery.by_head import require_head
 from vitseek.heads.class_names import imagenet_1k
@@ -113,20 +113,21 @@ def main() -> None:
     parser.add_argument("--head", type=Path, metavar="MODEL", help="a checkpoint with a head of ImageNet's classes")
     parser.add_argument("--imagenet", type=Path, metavar="FOLDER", help="images named by WordNet id")
     parser.add_argument("--quick", action="store_true", help="fewer images")
+    add_csv_option(parser)
     options = parser.parse_args()
     if (options.head is None) != (options.imagenet is None) or (options.words is None) != (options.images is None):
         parser.error("--words and --images belong together, and --head and --imagenet do")
-    print(machine())
+    report = Report.of("classify", options)
     if options.words:
         title = f"{options.words.stem} on {options.images}"
-        print_table(title, by_words(options.words, options.images, 20 if options.quick else options.each))
+        report.table(title, by_words(options.words, options.images, 20 if options.quick else options.each))
     if options.head:
         title = f"the head of {options.head.stem} on {options.imagenet}"
-        print_table(title, by_head(options.head, options.imagenet, 100 if options.quick else None))
+        report.table(title, by_head(options.head, options.imagenet, 100 if options.quick else None))
     if not options.words and not options.head:
         with tempfile.TemporaryDirectory(prefix="vitseek-drawn-") as place:
             draw_gallery(Path(place), seed=SEED, per_kind=5 if options.quick else 40)
-            print_table("tiny-clip on drawn pictures", by_words(TINY_CLIP, Path(place), None))
+            report.table("tiny-clip on drawn pictures", by_words(TINY_CLIP, Path(place), None))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 import vitseek
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 
 IMAGES = 240
 # What a start may take on two cores that have nothing else to do; the last besides one forward pass.
@@ -95,8 +95,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="5 runs instead of 15")
     parser.add_argument("--imports", action="store_true", help="list the packages that are imported")
+    add_csv_option(parser)
     options = parser.parse_args()
-    print(machine())
+    report = Report.of("cold_start", options)
     with tempfile.TemporaryDirectory() as place:
         os.environ["VITSEEK_STATE"] = str(Path(place) / "state")
         gallery, query = make_gallery(Path(place) / "pictures")
@@ -125,9 +126,9 @@ def main() -> None:
                     "budget": f"{BUDGETS_MS[name]} ms" if name in BUDGETS_MS else "–",
                 }
             )
-        print_table("cold start, the least of all runs (imports: one run)", rows)
+        report.table("cold start, the least of all runs (imports: one run)", rows)
         if options.imports:
-            print_table(
+            report.table(
                 "imports of the last command, by package",
                 [{"package": name, "ms": f"{spent:.1f}"} for name, spent in packages.most_common(25)],
             )

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import vitseek
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from benchmarks.retrieval import BATCH, Measurement
 from vitseek.preprocess.image import ImagePreprocessing
 from vitseek.weights.hub import obtain
@@ -68,20 +68,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/clothing"), metavar="DIR")
     parser.add_argument("--sizes", type=int, nargs="*", default=[160, 192, 224], metavar="PX")
     parser.add_argument("--quick", action="store_true", help="a few images a class")
+    add_csv_option(parser)
     options = parser.parse_args()
     if not options.data.is_dir():
         raise SystemExit(f"error: no folder {options.data}; name one with --data")
     measurement = Measurement(options.data, quick=options.quick)
     student, teacher = vitseek.load(options.student), vitseek.load(options.teacher)
     known = student.preprocessing, teacher.preprocessing
-    print(machine())
+    report = Report.of("distillation", options)
 
     rows = []
     for size_px in options.sizes:
         for role, model, native in zip(("student", "teacher"), (student, teacher), known, strict=True):
             model.preprocessing = at_size(native, size_px)
             rows.append(measurement.row(f"{role}, {size_px} px", model))
-    print_table(f"{options.data.name}: {measurement}; centred on the gallery, cosine", rows)
+    report.table(f"{options.data.name}: {measurement}; centred on the gallery, cosine", rows)
 
     student.preprocessing = teacher.preprocessing = known[0]
     paths = [path for path, _ in measurement.queries or measurement.gallery]
@@ -91,8 +92,8 @@ def main() -> None:
         "mean": f"{cosines.mean():.3f}",
         "worst 5 %": f"{np.percentile(cosines, 5):.3f}",
     }
-    print_table(f"cosine of features, {known[0].size_px} px", [row])
-    print_table("cosine of weights", matrix_cosines(options.student, options.teacher))
+    report.table(f"cosine of features, {known[0].size_px} px", [row])
+    report.table("cosine of weights", matrix_cosines(options.student, options.teacher))
 
 
 if __name__ == "__main__":

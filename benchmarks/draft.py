@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 import vitseek
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.engines.model import Model
 from vitseek.preprocess.colour import to_rgb
 from vitseek.preprocess.image import ImagePreprocessing, decode, to_pixels
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--size-px", type=int, help="what the model sees; its own size by default")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--threads", type=int)
+    add_csv_option(parser)
     options = parser.parse_args()
     model = vitseek.load(options.model, threads=options.threads)
     own = model.preprocessing
@@ -89,7 +90,7 @@ def main() -> None:
     paths = found[:: max(1, len(found) // options.images)][: options.images]
     if not paths:
         raise SystemExit(f"error: {options.data} holds no .jpg")
-    print(machine())
+    report = Report.of("draft", options)
     reference, usual_s = prepared(paths, exact, preprocessing)
     features = embedded(model, reference)
     rows = []
@@ -113,7 +114,7 @@ def main() -> None:
                 "harmless": "yes" if cosines.min() >= WANTED_COSINE else "no",
             }
         )
-    print_table(f"{model.name} at {size} px, {len(paths)} photos", rows)
+    report.table(f"{model.name} at {size} px, {len(paths)} photos", rows)
 
 
 if __name__ == "__main__":

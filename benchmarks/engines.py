@@ -1,207 +1,326 @@
 """Images per second of vitseek's engines, beside the same runtimes fed with transformers' own model.
 
-    python -m benchmarks.engines [--quick] [--models vit_small vit_base] [--batches 1 8] [--threads 2] [--csv FILE]
+    python -m benchmarks.engines [--quick] [--models vit_base/14 …] [--precisions float32 int8] [--batches 1 8]
 
-Same random weights, same pixels, float32, same threads. vitseek's engines compute the class token from graphs that it
-writes from its folded weights. The peers are what a user of transformers gets without further thought: the model in
-PyTorch (inference mode, scaled-dot-product attention), ``torch.onnx.export`` of it in ONNX Runtime, and
-``openvino.convert_model`` of it in OpenVINO, each with the class token of ``last_hidden_state`` as its output. All
-outputs are compared with NumPy's first; then the contestants take turns, so that a busy machine slows them alike. Read
-the ratios of one run. A contestant whose packages are missing is left out, with the reason.
+The same random weights and pictures, the same threads; every contestant is a process of its own that loads files, warms
+up, and computes when its turn comes (:mod:`benchmarks.contest`). vitseek's engines compute the class token. The peers
+are what a user of transformers gets from the documentation: the model in PyTorch, ``torch.onnx.export`` of it in ONNX
+Runtime, ``openvino.convert_model`` of it in OpenVINO, and the int8 that each of them offers, all with the class token
+of ``last_hidden_state`` as output (:mod:`benchmarks.exports`).
+
+Outputs are compared with those of NumPy in float32 before anything is timed. Float32 and bfloat16 must be near, or the
+contestant is not timed; int8 is timed, and "cosine" says what is left of the features (the least of all pictures).
+"ratio" is the median of the rounds' own ratios: above 1, the contestant is faster than the peer that is named.
+
+GFLOP/s count matrix products, those with only the class token in the last block where the engine saves the rest.
+"matrix products" is what NumPy's BLAS reaches with the model's layers and nothing between them, in a turn of its own;
+"of BLAS" holds the others against that. "peak" is the whole process, with Python and mapped weights, from start to end;
+"own" what of it lies in no file, after the last round. Where all workers would not fit into memory at once, the
+precisions come one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import logging
-import statistics
+import sys
 import tempfile
-import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.forward import Run, random_weights, take_turns
-from benchmarks.report import machine, print_table
-from vitseek.engines import checked
-from vitseek.engines.build import build_engine, check_engine
+from benchmarks.contest import Contestant, Limits, Outcome, Outputs, WorkerFailed, available_bytes, contest, missing
+from benchmarks.exports import Exports, dinov2_config
+from benchmarks.report import Report, add_csv_option
+from benchmarks.runtimes import gflop
+from vitseek.engines import build, checked
 from vitseek.engines.threads import default_threads
-from vitseek.errors import MissingExtraError
-from vitseek.models.config import VARIANTS, ViTConfig
+from vitseek.models.config import VARIANTS, parameter_shapes
 
-PATCH_PX = 14
-REST_S = 0.1  # threads of PyTorch and ONNX Runtime spin for a while after their turn
-PEER_OF = {
-    "vitseek numpy": "torch",
-    "vitseek numba": "openvino",
-    "vitseek onnx": "onnxruntime",
-    "vitseek openvino": "openvino",
+PRECISIONS = ("float32", "bfloat16", "int8", "int8-static")  # int8: scales of each batch; static: of sample pictures
+JUDGED = ("float32", "bfloat16")  # by checked.TOLERANCES; eight bits are shown only
+NEEDS_TIMES_WEIGHTS = 4  # of memory, at most, in any runtime here: its own layout beside what it read
+TURN_S = 0.4
+PROCESS_BYTES = 1 << 30  # besides the weights
+HELD_TIMES_WEIGHTS, HELD_BYTES = 2, 150 << 20  # of memory by a worker that waits, the mean of all
+CASES = {  # (model/patch, side) by default, and the batches that are left out
+    ("vit_tiny/16", 224): (),
+    ("vit_small/14", 224): (),
+    ("vit_base/14", 224): (),
+    ("vit_large/14", 224): (),
+    ("vit_base/14", 518): (8,),
 }
+QUICK = (("vit_small/14", 224),)
 
 
-def own_engines(config: ViTConfig, weights: dict[str, np.ndarray], pixels: np.ndarray, threads: int) -> dict[str, Run]:
-    runs: dict[str, Run] = {}
-    for name in ("numpy", "numba", "onnx", "openvino"):
-        try:
-            check_engine(name, config)
-        except MissingExtraError as error:
-            print(f"  left out: {error}")
-            continue
-        engine = build_engine(weights, config, "cls", threads, engine=name, report=lambda said: print(f"  {said}"))
-        runs[f"vitseek {name}"] = lambda engine=engine: engine.embed_pixels(pixels)
-    return runs
+@dataclass(frozen=True)
+class Engine:
+    """One line of the table: who computes, from which file, and what it is held against."""
+
+    name: str
+    precision: str
+    make: str  # a function of benchmarks.runtimes
+    file: str  # an export of benchmarks.exports, or "weights"
+    settings: Mapping[str, str]
+    peer: str = ""
+    needs: tuple[str, ...] = ()
+    counted: str = "all"
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, {self.precision}"
 
 
-def peers(config: ViTConfig, weights: dict[str, np.ndarray], pixels: np.ndarray, threads: int) -> dict[str, Run]:
-    """transformers' Dinov2Model with the same weights, in PyTorch and as each runtime's own export of it."""
-    try:
-        import torch
-        from transformers import Dinov2Config, Dinov2Model
-    except ImportError as error:
-        print(f"  peers left out: {error}. They need pip install 'vitseek[train]' transformers")
-        return {}
-    torch.set_num_threads(threads)
-    settings = Dinov2Config(
-        hidden_size=config.embed_dim, num_hidden_layers=config.depth, num_attention_heads=config.num_heads,
-        patch_size=config.patch_size, image_size=config.img_size[0], layer_norm_eps=config.norm_eps,
-        attn_implementation="sdpa",
-    )  # fmt: skip
-    model = Dinov2Model(settings).eval()
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in renamed(weights, config).items()})
-
-    class ClassToken(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            return self.model(pixels).last_hidden_state[:, 0]
-
-    wrapped, tensor = ClassToken().eval(), torch.from_numpy(pixels)
-
-    def in_torch() -> object:
-        with torch.inference_mode():
-            return wrapped(tensor).numpy()
-
-    runs: dict[str, Run] = {"torch": in_torch}
-    for name, export in (("onnxruntime", in_onnxruntime), ("openvino", in_openvino)):
-        try:
-            with torch.inference_mode(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the tracer, which says that sizes become constants
-                runs[name] = export(wrapped, tensor, threads)
-        except ImportError as error:
-            print(f"  {name} left out: {error}")
-    return runs
+def ours(engine: str, precision: str = "float32", peer: str = "torch") -> Engine:
+    """An engine of vitseek in one precision, against a peer of the same precision."""
+    settings = {"engine": engine, "precision": precision}
+    return Engine(f"vitseek {engine}", precision, "vitseek", "weights", settings, f"{peer}, {precision}", (), "class")
 
 
-def in_onnxruntime(model: object, tensor: object, threads: int) -> Run:
-    import onnxruntime
-    import torch
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "peer.onnx"
-        torch.onnx.export(model, (tensor,), str(file), dynamo=False, opset_version=17, input_names=["pixels"])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    pixels = tensor.numpy()
-    return lambda: session.run(None, {"pixels": pixels})[0]
+def peer(name: str, precision: str, file: str, /, **settings: str) -> Engine:
+    """A runtime as its documentation says."""
+    runtime = name.partition(" ")[0]
+    needs = {"torch": ("torch", "transformers")}.get(runtime, (runtime,))
+    return Engine(name, precision, runtime, file, settings, needs=needs)
 
 
-def in_openvino(model: object, tensor: object, threads: int) -> Run:
-    import openvino
-
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    compiled = openvino.Core().compile_model(openvino.convert_model(model, example_input=tensor), "CPU", settings)
-    request, pixels = compiled.create_infer_request(), tensor.numpy()
-    return lambda: request.infer({0: pixels})[0]
-
-
-def renamed(weights: dict[str, np.ndarray], config: ViTConfig) -> dict[str, np.ndarray]:
-    """timm's names to those of Dinov2Model in transformers 5."""
-    found = {
-        "embeddings.cls_token": weights["cls_token"],
-        "embeddings.mask_token": np.zeros((1, config.embed_dim), np.float32),
-        "embeddings.position_embeddings": weights["pos_embed"],
-        "embeddings.patch_embeddings.projection.weight": weights["patch_embed.proj.weight"],
-        "embeddings.patch_embeddings.projection.bias": weights["patch_embed.proj.bias"],
-        "layernorm.weight": weights["norm.weight"],
-        "layernorm.bias": weights["norm.bias"],
-    }
-    straight = {
-        "norm1": "norm1", "norm2": "norm2", "attn.proj": "attention.o_proj", "mlp.fc1": "mlp.fc1",
-        "mlp.fc2": "mlp.fc2",
-    }  # fmt: skip
-    for index in range(config.depth):
-        ours, theirs = f"blocks.{index}", f"encoder.layer.{index}"
-        for kind in ("weight", "bias"):
-            for name, other in straight.items():
-                found[f"{theirs}.{other}.{kind}"] = weights[f"{ours}.{name}.{kind}"]
-            parts = np.split(weights[f"{ours}.attn.qkv.{kind}"], 3)
-            for name, part in zip("qkv", parts, strict=True):
-                found[f"{theirs}.attention.{name}_proj.{kind}"] = part
-        for number in (1, 2):
-            found[f"{theirs}.layer_scale{number}.lambda1"] = weights[f"{ours}.ls{number}.gamma"]
-    return found
+REFERENCE = ours("numpy")
+PRODUCTS = Engine("matrix products", "float32", "products", "", {}, counted="products")
+# To add a contestant, add a line.
+ENGINES = (
+    REFERENCE,
+    ours("onnx", peer="onnxruntime"),
+    ours("openvino", peer="openvino"),
+    ours("numba", peer="openvino"),
+    ours("torch"),
+    ours("openvino", "bfloat16", peer="openvino"),
+    ours("torch", "bfloat16"),
+    ours("onnx", "int8", peer="onnxruntime"),
+    ours("onnx", "int8-static", peer="onnxruntime"),
+    ours("openvino", "int8-static", peer="openvino"),
+    peer("torch", "float32", "transformers", precision="float32"),
+    peer("onnxruntime", "float32", "onnx"),
+    peer("openvino", "float32", "openvino", hint="f32"),
+    peer("torch", "bfloat16", "transformers", precision="bfloat16"),
+    peer("openvino", "bfloat16", "openvino", hint="bf16"),
+    peer("torch", "int8", "transformers", precision="int8"),
+    peer("onnxruntime", "int8", "onnx-int8-dynamic"),
+    peer("onnxruntime by channel", "int8", "onnx-int8-dynamic-channel"),
+    peer("onnxruntime", "int8-static", "onnx-int8-static"),
+    peer("openvino", "int8-static", "openvino-int8", hint="f32"),
+    PRODUCTS,
+)
 
 
-def compare(name: str, batch: int, *, side_px: int, threads: int, rounds: int) -> list[dict[str, str]]:
-    """Time all contestants for one model and batch size; return one row each."""
-    config = ViTConfig(**VARIANTS[name], patch_size=PATCH_PX, img_size=(side_px, side_px), layer_scale=True)
-    rng = np.random.default_rng(0)
-    weights = random_weights(config, rng)
-    pixels = rng.standard_normal((batch, 3, side_px, side_px), dtype=np.float32)
-    runs = own_engines(config, weights, pixels, threads) | peers(config, weights, pixels, threads)
-    wanted = np.asarray(runs["vitseek numpy"]())
-    apart = {label: checked.distance(np.asarray(run()), wanted) for label, run in runs.items()}
-    for label, distance in apart.items():
-        if not distance <= checked.TOLERANCES["float32"]:
-            raise SystemExit(f"{label} computes something else: features {distance:.2g} of their length away")
-    times = {label: own.wall_s for label, own in take_turns(runs, rounds=rounds, rest_s=REST_S).items()}
-    rows = []
-    for label, seconds in times.items():
-        row = {
-            "model": name,
-            "batch": str(batch),
-            "engine": label,
-            "images/s": f"{batch / statistics.median(seconds):.2f}",
-            "best": f"{batch / min(seconds):.2f}",
-            "from NumPy": f"{apart[label]:.1e}",
-            "to its peer": "",
+@dataclass(frozen=True)
+class Case:
+    """A model at a picture size, in a batch."""
+
+    model: str
+    patch: int
+    side_px: int
+    batch: int
+    threads: int
+
+    @property
+    def weights_bytes(self) -> int:
+        """What the weights take in float32."""
+        shapes = parameter_shapes(dinov2_config(self.model, self.patch, self.side_px)).values()
+        return 4 * sum(int(np.prod(shape)) for shape in shapes)
+
+    def contestant(self, engine: Engine, exports: Exports) -> Contestant:
+        """The worker of an engine, its files exported; or the reason why there can be none."""
+        settings: dict[str, object] = {
+            "side_px": self.side_px,
+            "batch": self.batch,
+            "threads": self.threads,
+            **engine.settings,
         }
-        if (peer := PEER_OF.get(label)) in times:
-            ratios = [theirs / ours for theirs, ours in zip(times[peer], seconds, strict=True)]
-            row["to its peer"] = f"{statistics.median(ratios):.2f} x {peer}"
-        rows.append(row)
-    return rows
+        if engine.make in ("vitseek", "products"):
+            settings |= {"model": self.model, "patch": self.patch}
+        needs, file = engine.needs, ""
+        if engine.make == "vitseek":
+            needs = build.PACKAGES.get(engine.settings["engine"], ())
+        reason = missing(needs)
+        if engine.make == "vitseek" and engine.settings["engine"] not in build.ENGINES:
+            reason = "no engine of that name in this version"
+        if engine.file and not reason:  # nothing is exported for who cannot come
+            try:
+                file = exports.obtain(engine.file)
+                if engine.make == "vitseek" and engine.precision == "int8-static":
+                    settings["calibration"] = exports.obtain("calibration")
+            except WorkerFailed as failure:
+                reason = str(failure)
+        if file:
+            settings["folder" if engine.file == "transformers" else "file"] = file
+        return Contestant(
+            name=engine.label,
+            make=f"benchmarks.runtimes:{engine.make}",
+            arguments=settings,
+            needs=needs,
+            needs_bytes=NEEDS_TIMES_WEIGHTS * self.weights_bytes + PROCESS_BYTES,
+            skipped=reason,
+        )
+
+    def gflops(self, engine: Engine, seconds: float) -> float:
+        """GFLOP/s of a run."""
+        return self.batch * gflop(self.model, self.patch, self.side_px, engine.counted) / seconds
+
+
+def too_far(engines: Mapping[str, Engine], outputs: Outputs) -> dict[str, str]:
+    """Whose features are not those of the reference, with the distance."""
+    reasons = {}
+    if REFERENCE.label not in outputs:
+        return dict.fromkeys(outputs, f"nothing to compare with: {REFERENCE.label} has no output")
+    for name, own in outputs.items():
+        precision = engines[name].precision
+        allowed = checked.TOLERANCES[precision] if precision in JUDGED else None
+        if not own:
+            continue  # matrix products alone
+        if own[""].shape != outputs[REFERENCE.label][""].shape or not np.isfinite(own[""]).all():
+            reasons[name] = f"computes something else: features {own[''].shape}, or numbers that are none"
+        elif allowed and (distance := checked.distance(own[""], outputs[REFERENCE.label][""])) > allowed:
+            reasons[name] = f"computes something else: features {distance:.2g} of their length away"
+    return reasons
+
+
+def least_cosine(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Of the picture that lost most."""
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+    return float(np.min(np.sum(found * wanted, axis=1, dtype=np.float64) / lengths))
+
+
+def row(case: Case, engine: Engine, outcomes: Mapping[str, Outcome], batch: int) -> dict[str, str]:
+    """What the table says of a contestant."""
+    outcome, reference = outcomes[engine.label], outcomes[REFERENCE.label].outputs.get("")
+    cells = dict.fromkeys(
+        ("images/s", "slowest", "fastest", "cpu an image", "GFLOP/s", "of BLAS", "apart", "cosine", "ratio", "to",
+         "peak", "own"), "–",
+    )  # fmt: skip
+    if (found := outcome.outputs.get("")) is not None and reference is not None and found.shape == reference.shape:
+        cells |= {
+            "apart": f"{checked.distance(found, reference):.1e}",
+            "cosine": f"{least_cosine(found, reference):.5f}",
+        }
+    if not outcome.skipped:
+        seconds = outcome.wall_s[""]
+        cells |= {
+            "images/s": f"{batch / outcome.median_s():.2f}",
+            "slowest": f"{batch / max(seconds):.2f}",
+            "fastest": f"{batch / min(seconds):.2f}",
+            "cpu an image": f"{np.median(outcome.processor_s['']) / batch * 1000:.0f} ms",
+            "GFLOP/s": f"{case.gflops(engine, outcome.median_s()):.0f}",
+            "peak": f"{outcome.peak_bytes / 2**20:.0f} MiB",
+            "own": f"{outcome.own_bytes / 2**20:.0f} MiB",
+        }
+        limit = outcomes.get(PRODUCTS.label)
+        if limit and not limit.skipped and engine.precision == "float32" and engine is not PRODUCTS:
+            share = case.gflops(engine, 1) / case.gflops(PRODUCTS, 1) * outcome.times_faster(limit)
+            cells["of BLAS"] = f"{share:.0%}"
+        other = outcomes.get(engine.peer)
+        if other and not other.skipped:
+            cells |= {"ratio": f"{outcome.times_faster(other):.2f}", "to": engine.peer}
+    return {"engine": engine.name, "precision": engine.precision, **cells, "skipped": outcome.skipped}
+
+
+def against_the_fastest(engines: list[Engine], outcomes: Mapping[str, Outcome]) -> list[str]:
+    """A line for each precision: vitseek's fastest engine against the fastest peer of the same precision."""
+    said = []
+    for precision in PRECISIONS:
+        timed = [one for one in engines if one.precision == precision and not outcomes[one.label].skipped]
+        sides = {
+            own: min(
+                (one for one in timed if one.counted == counted),
+                key=lambda one: outcomes[one.label].median_s(),
+                default=None,
+            )
+            for own, counted in (("ours", "class"), ("theirs", "all"))
+        }
+        if (mine := sides["ours"]) and (other := sides["theirs"]):
+            ratio = outcomes[mine.label].times_faster(outcomes[other.label])
+            said.append(f"{precision}: {mine.name} is {ratio:.2f} times as fast as the fastest peer, {other.name}")
+    return said
+
+
+def groups(engines: list[Engine], weights_bytes: int, free_bytes: int | None) -> list[list[Engine]]:
+    """Who takes turns together: all, or one precision after the other where they would not fit into memory at once.
+
+    The reference is in every group, to compare with; every other has its peer in its own.
+    """
+    needed = len(engines) * (HELD_TIMES_WEIGHTS * weights_bytes + HELD_BYTES)
+    if free_bytes is None or needed <= free_bytes:
+        return [engines]
+    found = [[one for one in engines if one.precision == precision or one is REFERENCE] for precision in PRECISIONS]
+    return [group for group in found if group != [REFERENCE] or engines == [REFERENCE]]
+
+
+def measure(case: Case, engines: list[Engine], exports: Exports, rounds: int, report: Report) -> bool:
+    """Time all engines in one case; False if one computed something else."""
+    outcomes: dict[str, Outcome] = {}
+    for group in groups(engines, case.weights_bytes, available_bytes()):
+        found = contest(
+            [case.contestant(engine, exports) for engine in group],
+            rounds=rounds,
+            check=lambda outputs: too_far({one.label: one for one in engines}, outputs),
+            limits=Limits(start_s=900, run_s=300),
+            turn_s=TURN_S,
+        )
+        outcomes = found | outcomes  # the reference's own figures are those of the first group
+    versions = {name: version for one in outcomes.values() for name, version in one.versions.items()}
+    report.table(
+        f"{case.model}/{case.patch} at {case.side_px} px, batch {case.batch}, {case.threads} threads, {rounds} rounds",
+        [row(case, engine, outcomes, case.batch) for engine in engines],
+        versions=versions,
+    )
+    for line in against_the_fastest(engines, outcomes):
+        print(line, flush=True)
+    return not any("computes something else" in one.skipped for one in outcomes.values())
+
+
+def sized(text: str) -> tuple[str, int]:
+    """``"vit_base/14"`` or ``"vit_base"`` (the patch of the default cases) as name and patch."""
+    name, _, patch = text.partition("/")
+    if name not in VARIANTS or (patch and not patch.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no model: give one of {', '.join(VARIANTS)}, as vit_base/14")
+    return name, int(patch) if patch else 16 if name == "vit_tiny" else 14
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 rounds of the small model instead of 9 of each")
-    parser.add_argument("--models", choices=list(VARIANTS), nargs="+")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--quick", action="store_true", help="ViT-S/14, batch 8, 3 rounds")
+    parser.add_argument("--models", type=sized, nargs="+", metavar="NAME[/PATCH]")
+    parser.add_argument("--batches", type=int, nargs="+", help="1 and 8 by default")
+    parser.add_argument("--precisions", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
     parser.add_argument("--threads", type=int, default=default_threads())
-    parser.add_argument("--side", type=int, default=224, help="pixels")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--csv", type=Path, help="also write the rows to this file")
+    parser.add_argument("--side", type=int, help="pixels; for --models, 224 by default")
+    parser.add_argument("--large-batches", action="store_true", help="also batch 8 at 518 px")
+    parser.add_argument("--rounds", type=int, help="5 by default")
+    add_csv_option(parser)
     options = parser.parse_args()
-    logging.disable(logging.WARNING)
-    print(machine())
-    rows: list[dict[str, str]] = []
-    rounds = options.rounds or (3 if options.quick else 9)
-    for name in options.models or (["vit_small"] if options.quick else ["vit_small", "vit_base"]):
-        for batch in options.batches:
-            rows += compare(name, batch, side_px=options.side, threads=options.threads, rounds=rounds)
-            print_table(f"{name}, batch {batch}, {options.side} px, {options.threads} threads, {rounds} rounds",
-                        [{key: value for key, value in row.items() if key not in ("model", "batch")}
-                         for row in rows if (row["model"], row["batch"]) == (name, str(batch))])  # fmt: skip
-    if options.csv:
-        with options.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    report = Report.of("engines", options)
+    chosen = [(name, patch, options.side or 224) for name, patch in options.models or ()] or [
+        (*sized(name), side_px) for name, side_px in (QUICK if options.quick else CASES)
+    ]
+    # The reference computes in any case.
+    engines = [one for one in ENGINES if one.precision in options.precisions or one is REFERENCE]
+    engines.sort(key=lambda one: PRECISIONS.index(one.precision))
+    if "float32" not in options.precisions:
+        engines = [one for one in engines if one is not PRODUCTS]
+    equal = True
+    for model, patch, side_px in chosen:
+        with tempfile.TemporaryDirectory(prefix="vitseek-exports-") as folder:
+            exports = Exports(model, patch, side_px, Path(folder), say=lambda said: print(f"  {said}", flush=True))
+            left_out = () if options.large_batches else CASES.get((f"{model}/{patch}", side_px), ())
+            for batch in options.batches or ([8] if options.quick else [1, 8]):
+                if batch in left_out and not options.models:
+                    continue
+                case = Case(model, patch, side_px, batch, options.threads)
+                rounds = options.rounds or (3 if options.quick else 5)
+                equal &= measure(case, engines, exports, rounds, report)
+    print(f"\nkept in {report.file}")
+    if not equal:
+        sys.exit("an engine computes something else than NumPy; see its row")
 
 
 if __name__ == "__main__":

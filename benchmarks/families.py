@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.forward import Run, take_turns
-from benchmarks.report import machine
+from benchmarks.report import Report, add_csv_option, installed, machine
 from vitseek.engines import swin_forward
 from vitseek.engines.build import build_engine
 from vitseek.engines.swin_engine import SwinEngine
@@ -230,8 +230,8 @@ def runs(contest: Contest, model: Any, loaded: LoadedWeights, batch: int, thread
     return ours, theirs
 
 
-def compare(contest: Contest, size: str, *, batches: list[int], threads: int, rounds: int) -> Iterator[str]:
-    """A line for each batch."""
+def compare(contest: Contest, size: str, *, batches: list[int], threads: int, rounds: int) -> Iterator[dict[str, str]]:
+    """A row for each batch."""
     import torch
     import transformers
 
@@ -253,16 +253,15 @@ def compare(contest: Contest, size: str, *, batches: list[int], threads: int, ro
         pairs = zip(times["torch"].wall_s, times["vitseek"].wall_s, strict=True)
         ratio = statistics.median(other / own for other, own in pairs)
         work = [statistics.median(times[name].processor_s) / batch * 1000 for name in ("vitseek", "torch")]
-        yield LINE.format(
-            contest.name, contest.fixed or size, batch, *(f"{speed:.2f}" for speed in speeds), f"{ratio:.2f}",
+        cells = (
+            contest.name, contest.fixed or size, str(batch), *(f"{speed:.2f}" for speed in speeds), f"{ratio:.2f}",
             *(f"{one:.0f}" for one in work), f"{difference / largest:.0e}",
         )  # fmt: skip
+        yield dict(zip(COLUMNS, cells, strict=True))
 
 
+COLUMNS = ("tower", "size", "batch", "vitseek /s", "PyTorch /s", "ratio", "vitseek ms", "PyTorch ms", "difference")
 LINE = "{:20} {:6} {:>5} {:>10} {:>10} {:>7} {:>12} {:>12} {:>11}"
-HEAD = LINE.format(
-    "tower", "size", "batch", "vitseek /s", "PyTorch /s", "ratio", "vitseek ms", "PyTorch ms", "difference"
-)  # fmt: skip
 
 
 def swin_rows(*, batches: list[int], threads: int, rounds: int, variants: tuple[str, ...]) -> None:
@@ -297,6 +296,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--swin-rows", action="store_true", help="time Swin with groups of several sizes instead")
+    add_csv_option(parser)
     asked = parser.parse_args()
     size = "small" if asked.quick else "base"
     batches = asked.batches or ([4] if asked.quick else [1, 8])
@@ -322,12 +322,17 @@ def main() -> None:
         f"PyTorch {torch.__version__}, transformers {transformers.__version__}, float32, medians of {rounds} rounds; "
         "ratio: of the rounds' own; ms: processor time of an image or text"
     )
-    print(HEAD)
+    print(LINE.format(*COLUMNS))
+    rows = []
     for contest in chosen:
         if asked.quick and contest.fixed == "base":
             continue
-        for line in compare(contest, size, batches=batches, threads=asked.threads, rounds=rounds):
-            print(line, flush=True)
+        for row in compare(contest, size, batches=batches, threads=asked.threads, rounds=rounds):
+            print(LINE.format(*row.values()), flush=True)
+            rows.append(row)
+    Report("families", asked.csv_dir, quick=asked.quick).keep(
+        f"{asked.threads} threads, {rounds} rounds", rows, versions=installed(["torch", "transformers"])
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.report import Report, add_csv_option, installed
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.threads import BLAS, default_threads
 from vitseek.models.config import VARIANTS, ViTConfig, parameter_shapes
@@ -86,9 +87,11 @@ def torch_run(config: ViTConfig, pixels: np.ndarray, threads: int) -> tuple[str,
     return f"torch {torch.__version__.partition('+')[0]}", run
 
 
-def compare(config: ViTConfig, *, side_px: int, batches: list[int], threads: int, rounds: int) -> None:
+def compare(config: ViTConfig, *, side_px: int, batches: list[int], threads: int, rounds: int) -> list[dict[str, str]]:
+    """Print what each batch takes; return the same as rows."""
     rng = np.random.default_rng(0)
     engine = NumpyEngine(random_weights(config, rng), config, threads=threads)
+    rows = []
     for batch in batches:
         pixels = rng.standard_normal((batch, 3, side_px, side_px), dtype=np.float32)
         runs: dict[str, Run] = {
@@ -103,11 +106,15 @@ def compare(config: ViTConfig, *, side_px: int, batches: list[int], threads: int
             speed = batch / statistics.median(own.wall_s)
             processor_ms = statistics.median(own.processor_s) / batch * 1000
             line = f"  {name:22} {speed:6.2f} images/s   {processor_ms:5.0f} ms of processor time an image"
+            row = {"batch": f"{batch}", "": name, "images/s": f"{speed:.2f}", "processor": f"{processor_ms:.0f} ms"}
             if reference and name != reference[0]:
                 theirs = times[reference[0]].wall_s
                 ratios = [other / mine for other, mine in zip(theirs, own.wall_s, strict=True)]
-                line += f"   {statistics.median(ratios):.2f} times {reference[0]}"
+                row["ratio"] = f"{statistics.median(ratios):.2f}"
+                line += f"   {row['ratio']} times {reference[0]}"
             print(line)
+            rows.append(row)
+    return rows
 
 
 def operations(config: ViTConfig, side_px: int) -> tuple[float, float]:
@@ -158,6 +165,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224, help="pixels")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--gemm", action="store_true", help="time the matrix products instead")
+    add_csv_option(parser)
     options = parser.parse_args()
     config = ViTConfig(
         **VARIANTS[options.model], patch_size=options.patch, img_size=(options.side, options.side), layer_scale=True
@@ -169,7 +177,12 @@ def main() -> None:
     everything, class_token = operations(config, options.side)
     print(f"an image takes {everything:.1f} GFLOP for all tokens, {class_token:.1f} for the class token alone")
     rounds = options.rounds or (3 if options.quick else 15)
-    compare(config, side_px=options.side, batches=options.batches, threads=options.threads, rounds=rounds)
+    rows = compare(config, side_px=options.side, batches=options.batches, threads=options.threads, rounds=rounds)
+    Report("forward", options.csv_dir, quick=options.quick).keep(
+        f"{options.model}/{options.patch} at {options.side} px, {options.threads} threads, {rounds} rounds",
+        rows,
+        versions=installed(["torch", "transformers"]),
+    )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 import vitseek
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from benchmarks.retrieval import Measurement
 from vitseek.evaluate.retrieval import knn_accuracy, mean_average_precision
 from vitseek.gallery.matrix import unit_rows
@@ -244,21 +244,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), metavar="DIR")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_QUERIES} captioned photos, 8 images a class")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep features here between runs")
+    add_csv_option(parser)
     options = parser.parse_args()
     looks, means = vitseek.load(options.looks), vitseek.load(options.means)
     if not means.has_text:
         raise SystemExit(f"error: {means.name} has no text tower; name a model that has one with --means")
     features = Features(options.cache if not options.quick else None)
-    print(machine())
+    report = Report.of("fusion", options)
     if (options.data / CAPTIONED).is_file():
         captioned = Captioned(options.data / CAPTIONED, quick=options.quick)
         title = f"{len(captioned.pairs())} searches for one of {len(captioned.paths)} captioned photos"
-        print_table(f"{title}; {means.name}", words_with_a_picture(captioned, means, features))
-        print_table(f"{title}; two spaces", captions_in_two_spaces(captioned, looks, means, features))
+        report.table(f"{title}; {means.name}", words_with_a_picture(captioned, means, features))
+        report.table(f"{title}; two spaces", captions_in_two_spaces(captioned, looks, means, features))
     for name in CLASSES:
         if (options.data / name).is_dir():
             rows = two_spaces(options.data / name, looks, means, features, quick=options.quick)
-            print_table(f"{name}: photos of the same class", rows)
+            report.table(f"{name}: photos of the same class", rows)
 
 
 if __name__ == "__main__":

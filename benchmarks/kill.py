@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.gallery.gallery import Gallery
 
 CHILD = """
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--quick", action="store_true", help="3 kills, 300 images")
+    add_csv_option(parser)
     options = parser.parse_args()
     kills, images = (3, 300) if options.quick else (options.kills, options.images)
     with tempfile.TemporaryDirectory(prefix="vitseek-kill-") as folder:
@@ -118,8 +119,8 @@ def main() -> None:
         }
         for number, result in enumerate(results, 1)
     ]
-    print(machine())
-    print_table(f"SIGKILL while {images:,} pictures are indexed", rows)
+    report = Report.of("kill", options)
+    report.table(f"SIGKILL while {images:,} pictures are indexed", rows)
     lost, damaged = sum(result.lost for result in results), sum(bool(result.damage) for result in results)
     print(f"{kills} kills: {lost} acknowledged rows lost, {damaged} galleries damaged")
     whole = results[-1]

@@ -20,26 +20,23 @@ from pathlib import Path
 
 from benchmarks.kill import draw_pictures
 from benchmarks.models import random_config
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.models.config import parameter_shapes
 
 CHILD = """
 import json, sys
 from benchmarks.models import random_model
+from benchmarks.worker import peak_bytes
 from vitseek.gallery.gallery import Gallery
-
-def peak_kib():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 model = random_model(sys.argv[2])
 model.embed([next(iter(__import__("pathlib").Path(sys.argv[1]).glob("*/*.jpg")))])
 with open("/proc/self/clear_refs", "w") as marks:
     marks.write("5")  # the peak begins anew: making random weights needs them twice
-before = peak_kib()
+before = peak_bytes()
 with Gallery(sys.argv[1], model=model) as gallery:
     report = gallery.index()
-print(json.dumps({"before": before, "peak": peak_kib(), "images": report.images, "seconds": report.seconds}))
+print(json.dumps({"before": before, "peak": peak_bytes(), "images": report.images, "seconds": report.seconds}))
 """
 
 
@@ -65,21 +62,22 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--height", type=int, default=48)
     parser.add_argument("--quick", action="store_true", help="200 and 800 images")
+    add_csv_option(parser)
     options = parser.parse_args()
     sizes = [200, 800] if options.quick else options.sizes
     weights = weights_mib(options.model)
     results = [measure(size, options.model, (options.width, options.height)) for size in sizes]
-    print(machine())
-    print_table(
+    report = Report.of("memory", options)
+    report.table(
         f"Peak resident memory of indexing: {options.model} ({weights:.1f} MiB of weights), pictures of "
         f"{options.width} × {options.height} px",
         [
             {
                 "images": f"{result['images']:,.0f}",
-                "before": f"{result['before'] / 1024:.1f} MiB",
-                "peak": f"{result['peak'] / 1024:.1f} MiB",
-                "added": f"{(result['peak'] - result['before']) / 1024:.1f} MiB",
-                "beside the weights": f"{result['peak'] / 1024 - weights:.1f} MiB",
+                "before": f"{result['before'] / 2**20:.1f} MiB",
+                "peak": f"{result['peak'] / 2**20:.1f} MiB",
+                "added": f"{(result['peak'] - result['before']) / 2**20:.1f} MiB",
+                "beside the weights": f"{result['peak'] / 2**20 - weights:.1f} MiB",
                 "time": f"{result['seconds']:.1f} s",
             }
             for result in results
@@ -87,7 +85,7 @@ def main() -> None:
     )
     if len(results) == 1:
         return
-    more = (results[-1]["peak"] - results[0]["peak"]) / 1024
+    more = (results[-1]["peak"] - results[0]["peak"]) / 2**20
     extra = results[-1]["images"] - results[0]["images"]
     print(f"{extra:,.0f} more images: {more:+.1f} MiB, {more * 2**20 / extra:,.0f} bytes an image")
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.forward import operations, random_weights
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.engines import kernels
 from vitseek.engines.build import check_engine
 from vitseek.engines.numpy_engine import PACK_ROWS, NumpyEngine
@@ -170,12 +170,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--save", type=Path, metavar="FILE", help="also draw the table: .png, .svg or .pdf")
+    add_csv_option(parser)
     options = parser.parse_args()
     name = options.model or ("vit_small" if options.quick else "vit_base")
     rounds = options.rounds or (3 if options.quick else 9)
     config = ViTConfig(**VARIANTS[name], patch_size=PATCH_PX, img_size=(SIDE_PX, SIDE_PX), layer_scale=True)
     engine = NumpyEngine(random_weights(config, np.random.default_rng(0)), config, threads=options.threads)
-    print(machine())
+    report = Report.of("profile_forward", options)
     profiles: dict[tuple[str, int], dict[str, float]] = {}
     for kind in options.engines:
         try:
@@ -195,7 +196,7 @@ def main() -> None:
     for key, shape in (("GFLOP/s", ".0f"), ("BLAS", ".0f"), ("of BLAS", ".0%")):
         values = {f"{kind}, batch {batch}": format(own[key], shape) for (kind, batch), own in profiles.items()}
         rows.append({"ms an image": key if key != "BLAS" else "BLAS, GFLOP/s"} | values)
-    print_table(title, rows)
+    report.table(title, rows)
     if options.save:
         draw(profiles, title, options.save)
         print(f"drawn: {options.save}")

@@ -21,7 +21,7 @@ import numpy as np
 
 import vitseek
 from benchmarks.forward import random_weights
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.evaluate.retrieval import RetrievalFigures, Ties, evaluate_leave_one_out, evaluate_split
 from vitseek.preprocess.image import IMAGE_SUFFIXES
@@ -99,13 +99,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PER_CLASS} images a class")
     parser.add_argument("--seed", type=int, default=0, help="of the random weights")
     parser.add_argument("--only", choices=ROWS, nargs="+", default=ROWS, help="rows to measure")
+    add_csv_option(parser)
     options = parser.parse_args()
     if not options.data.is_dir():
         raise SystemExit(f"error: no folder {options.data}; name one with --data")
     measurement = Measurement(options.data, quick=options.quick)
     model = vitseek.load(options.model)
     own = model.preprocessing
-    print(machine())
+    report = Report.of("retrieval", options)
     quoted = dataclasses.replace(
         own, policy="official", resize="shortest-edge", resize_px=round(own.size_px * 256 / 224),
         interpolation="bilinear", crop_rounding="floor",
@@ -122,7 +123,7 @@ def main() -> None:
         weights = random_weights(model.config, np.random.default_rng(options.seed))
         engine = NumpyEngine(weights, model.config, model.pooling)
         rows.append(measurement.row("random weights", model, engine))
-    print_table(f"{options.data.name}: {measurement}; {model.pooling}, centred on the gallery, cosine", rows)
+    report.table(f"{options.data.name}: {measurement}; {model.pooling}, centred on the gallery, cosine", rows)
 
 
 if __name__ == "__main__":

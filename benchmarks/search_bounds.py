@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.search import prefix
 from vitseek.search.exact import top_k
 
@@ -50,20 +50,21 @@ def normal(rng: np.random.Generator, count: int) -> np.ndarray:
 class ModelLike:
     """Clusters around random centres, all with one decaying spectrum, around a common mean."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        spread = np.zeros(WIDTH, np.float32)
+    def __init__(self, rng: np.random.Generator, width: int = WIDTH) -> None:
+        spread = np.zeros(width, np.float32)
         spread[:SPECTRUM_AXES] = np.arange(1, SPECTRUM_AXES + 1) ** (-SPECTRUM_POWER / 2)
         spread *= np.sqrt(0.75) / np.linalg.norm(
             spread
         )  # a quarter of the squared length is the common mean, as measured
-        self.turn = np.linalg.qr(rng.standard_normal((WIDTH, WIDTH)))[0].astype(np.float32)
+        self.width = width
+        self.turn = np.linalg.qr(rng.standard_normal((width, width)))[0].astype(np.float32)
         self.spread = spread
-        self.mean = 0.5 * self.turn[WIDTH - 1]
-        self.centres = rng.standard_normal((CLUSTERS, WIDTH), dtype=np.float32)
+        self.mean = 0.5 * self.turn[width - 1]
+        self.centres = rng.standard_normal((CLUSTERS, width), dtype=np.float32)
 
     def __call__(self, rng: np.random.Generator, count: int) -> np.ndarray:
         centre = self.centres[rng.integers(0, CLUSTERS, count)]
-        own = rng.standard_normal((count, WIDTH), dtype=np.float32)
+        own = rng.standard_normal((count, self.width), dtype=np.float32)
         return unit(((1 - WITHIN) ** 0.5 * centre + WITHIN**0.5 * own) * self.spread @ self.turn + self.mean)
 
 
@@ -144,8 +145,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="100 k rows, 21 queries")
     parser.add_argument("--features", type=Path, metavar="FILE", help=".npy with real features, shape (n, D)")
+    add_csv_option(parser)
     options = parser.parse_args()
-    print(machine())
+    report = Report.of("search_bounds", options)
     rng = np.random.default_rng(0)
     num_queries = 21 if options.quick else 101
     like = ModelLike(rng)
@@ -158,7 +160,7 @@ def main() -> None:
         for name, make, queries in kinds:
             with mapped(make, rng, count, queries.shape[1]) as matrix:
                 rows.append(measure(name, matrix, queries))
-    print_table(f"search of {WIDTH} numbers a row, k = {K}, one query, one thread", rows)
+    report.table(f"search of {WIDTH} numbers a row, k = {K}, one query, one thread", rows)
 
 
 if __name__ == "__main__":

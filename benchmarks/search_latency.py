@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.search import exact
 from vitseek.search.exact import top_k
 
@@ -119,7 +119,7 @@ def setting(name: str, value: float) -> Iterator[None]:
         setattr(exact, name, before)
 
 
-def sweep(count: int, repeats: int) -> None:
+def sweep(count: int, repeats: int, report: Report) -> None:
     """What the constants of search/exact.py were chosen from."""
     rng = np.random.default_rng(0)
     with mapped(unit_rows(rng, count)) as matrix:
@@ -134,7 +134,7 @@ def sweep(count: int, repeats: int) -> None:
                             lambda q=queries: top_k(matrix, q, K), repeats
                         )
             rows.append(cells)
-        print_table(f"{count:,} rows: TILE_BYTES and FEW_QUERIES", rows)
+        report.table(f"{count:,} rows: TILE_BYTES and FEW_QUERIES", rows)
         query, rows = unit_rows(rng, 1), []
         for share in (0.01, 0.05, 0.1, 0.125, 0.2, 0.3, 0.5):
             wanted = np.sort(rng.choice(count, int(count * share), replace=False))
@@ -143,7 +143,7 @@ def sweep(count: int, repeats: int) -> None:
                 with setting("GATHER_BELOW", threshold):
                     cells[name] = median_ms(lambda w=wanted: top_k(matrix, query, K, rows=w), repeats)
             rows.append(cells)
-        print_table(f"{count:,} rows, 1 query: GATHER_BELOW", rows)
+        report.table(f"{count:,} rows, 1 query: GATHER_BELOW", rows)
 
 
 def median_ms(function: Callable[[], object], repeats: int) -> str:
@@ -155,14 +155,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10 k rows, fewer repetitions")
     parser.add_argument("--sweep", action="store_true", help="measure the constants of search/exact.py instead")
+    add_csv_option(parser)
     options = parser.parse_args()
-    print(machine())
+    report = Report.of("search_latency", options)
     repeats = 15 if options.quick else 51
     if options.sweep:
-        sweep(10_000 if options.quick else 100_000, 7 if options.quick else 21)
+        sweep(10_000 if options.quick else 100_000, 7 if options.quick else 21, report)
     else:
         rows = measure([10_000] if options.quick else [10_000, 100_000], repeats)
-        print_table(f"exact search, {WIDTH} numbers a row, k = {K}, median of {repeats}", rows)
+        report.table(f"exact search, {WIDTH} numbers a row, k = {K}, median of {repeats}", rows)
 
 
 if __name__ == "__main__":

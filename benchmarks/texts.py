@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.forward import Run, take_turns
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.engines.text_engine import TextEngine
 from vitseek.engines.threads import default_threads
 from vitseek.models.text import TextConfig, text_parameter_shapes
@@ -118,11 +118,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 15, CLIP alone")
     parser.add_argument("--threads", type=int, default=default_threads())
+    add_csv_option(parser)
     options = parser.parse_args()
-    print(machine())
+    report = Report.of("texts", options)
     towers = TOWERS[:1] if options.quick else TOWERS
     rows = [compare(name, threads=options.threads, rounds=3 if options.quick else 15) for name in towers]
-    print_table(f"Words to embeddings, {options.threads} threads, median of rounds", rows)
+    report.table(f"Words to embeddings, {options.threads} threads, median of rounds", rows)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import vitseek
-from benchmarks.report import machine, print_table
+from benchmarks.report import Report, add_csv_option
 from vitseek.search.query import Expression, Term
 
 HERE = Path(__file__).parent
@@ -170,8 +170,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_IMAGES} photos, or {QUICK_PER_KIND} a kind")
     parser.add_argument("--no-torch", action="store_true", help="leave the comparison out")
+    add_csv_option(parser)
     options = parser.parse_args()
-    print(machine())
+    report = Report.of("words", options)
     with tempfile.TemporaryDirectory(prefix="vitseek-drawn-") as folder:
         measured: Sequence[Words] | Iterator[Words]
         if options.captions is None:
@@ -182,7 +183,7 @@ def main() -> None:
             rows = [by_gallery(words, options.model)]
             if find_spec("torch") and not options.no_torch:
                 rows.append(by_torch(words, options.model))
-            print_table(f"{options.model.stem}: {words.title}", [*rows, words.chance()])
+            report.table(f"{options.model.stem}: {words.title}", [*rows, words.chance()])
 
 
 if __name__ == "__main__":

@@ -1,67 +1,16 @@
 """The page as people use it, in a real browser, over a real server and the shipped model."""
 
-import base64
-import io
 import re
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from tests.browser.conftest import PER_KIND
+from tests.browser.moves import TILES, choose, hand_over, kinds, names, query_like, some_picture
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 expect = sync_api.expect
-Page = sync_api.Page
 
 pytestmark = pytest.mark.browser
-
-TILES = ".tiles .tile[data-tile]"
-
-
-def query_like(picture: Path, kind: str = "JPEG") -> bytes:
-    """A smaller copy in another format, as if it came from somewhere else."""
-    image = Image.open(picture).convert("RGB")
-    image = image.resize((image.width * 4 // 5, image.height * 4 // 5))
-    target = io.BytesIO()
-    image.save(target, kind)
-    return target.getvalue()
-
-
-def some_picture(pictures: Path, kind: str, number: int = 1) -> Path:
-    return sorted((pictures / kind).iterdir())[number]
-
-
-def kinds(pictures: Path) -> list[str]:
-    return sorted(folder.name for folder in pictures.iterdir() if folder.is_dir() and folder.name != ".vitseek")
-
-
-def choose(page: Page, content: bytes, name: str = "query.jpg", kind: str = "image/jpeg") -> None:
-    page.set_input_files("[data-intake] input[type=file]", {"name": name, "mimeType": kind, "buffer": content})
-
-
-def names(page: Page) -> list[str]:
-    return page.locator(f"{TILES} img").evaluate_all("images => images.map((image) => image.alt)")
-
-
-def hand_over(page: Page, event: str, content: bytes, name: str = "dropped.png") -> None:
-    """Drop or paste a file as the browser would."""
-    page.evaluate(
-        """([event, data, name]) => {
-            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, { type: "image/png" }));
-            const options = { bubbles: true, cancelable: true };
-            if (event === "paste") {
-                document.body.dispatchEvent(new ClipboardEvent("paste", { ...options, clipboardData: transfer }));
-                return;
-            }
-            for (const step of ["dragenter", "dragover", "drop"]) {
-                document.body.dispatchEvent(new DragEvent(step, { ...options, dataTransfer: transfer }));
-            }
-        }""",
-        [event, base64.b64encode(content).decode(), name],
-    )
 
 
 def test_an_upload_shows_ten_results_and_the_right_one_first(open_page, pictures):

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 
 from tests.browser.conftest import PER_KIND
-from tests.browser.test_page import TILES, choose, hand_over, kinds, names, query_like, some_picture
+from tests.browser.moves import TILES, choose, hand_over, kinds, names, query_like, some_picture
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the browser tests need playwright")
 expect = sync_api.expect
