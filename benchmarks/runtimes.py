@@ -41,7 +41,8 @@ def vitseek(
     calibration: str = "",
 ) -> Prepared:
     """An engine of our own, from a checkpoint; for int8-static with the file of a calibration."""
-    from vitseek.engines.build import PACKAGES, build_engine
+    from vitseek.engines.available import PACKAGES
+    from vitseek.engines.build import build_engine
     from vitseek.engines.calibration import Calibration
     from vitseek.errors import VitseekError
     from vitseek.weights.loader import load_weights

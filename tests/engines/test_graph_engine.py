@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models.random_weights import SMALL, random_params
-from vitseek.engines import build, checked, graph_engine
+from vitseek.engines import available, checked, graph_engine
 from vitseek.engines.build import build_engine, check_engine
 from vitseek.engines.graph_engine import GraphEngine
 from vitseek.engines.numpy_engine import NumpyEngine
@@ -221,14 +221,14 @@ def test_pixels_of_a_wrong_shape_are_refused_before_anything_is_compiled(params:
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "find_spec", lambda name: None if name == build.PACKAGES[engine][-1] else object())
+    monkeypatch.setattr(available, "find_spec", lambda name: None if name == available.PACKAGES[engine][-1] else object())
     with pytest.raises(MissingExtraError, match=rf"pip install 'vitseek\[{engine}\]'"):
         check_engine(engine)
     check_engine("numpy")
 
 
 def test_swin_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "find_spec", lambda name: object())
+    monkeypatch.setattr(available, "find_spec", lambda name: object())
     config = SwinConfig(embed_dim=24, depths=(2, 2), num_heads=(3, 6), img_size=(56, 56), window_size=7)
     with pytest.raises(ConfigError, match="this is a Swin: take engine 'numpy'"):
         build_engine({}, config, "patch-mean", engine="onnx")

@@ -136,7 +136,7 @@ def test_a_check_is_remembered_for_the_same_weights(params: dict[str, Array], rn
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "find_spec", lambda name: None)
+    monkeypatch.setattr(available, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"engine 'numba' needs numba: pip install 'vitseek\[numba\]'"):
         check_engine("numba")
 

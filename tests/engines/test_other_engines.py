@@ -10,7 +10,7 @@ import pytest
 
 from tests.engines.two_towers import loaded_towers
 from vitseek.engines import checked
-from vitseek.engines.build import PACKAGES
+from vitseek.engines.available import PACKAGES
 from vitseek.engines.model import Model, load
 from vitseek.errors import ShapeError
 from vitseek.gallery.gallery import Gallery

@@ -1,12 +1,17 @@
 """Fewer tokens: what the papers say, written plainly, against the engine; and what must never happen to a token."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
+from vitseek.engines import checked
 from vitseek.engines.fold import fold
+from vitseek.engines.graph_engine import graph_of
+from vitseek.engines.model import load
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.reduction import FEWEST_PATCHES, NONE, Reduction, merge, prune
 from vitseek.errors import ConfigError
@@ -15,6 +20,7 @@ from vitseek.models.config import ViTConfig
 DEEP = dataclasses.replace(SMALL, depth=7)
 WITHOUT_ROPE = [name for name, facts in FAMILIES.items() if facts.get("pos_embed") != "rope"]
 ROUNDING = 1e-10  # float64 on both sides
+SINGLE = 2e-5  # as test_onnx_graph.py; these weights make numbers up to 10
 
 
 def engine_of(
@@ -178,3 +184,56 @@ def test_everything_but_features_is_computed_from_all_tokens(rng: np.random.Gene
     np.testing.assert_array_equal(reduced.classify(pixels), exact.classify(pixels))
     tokens = reduced.tokens(pixels, attention_blocks=[-1])
     np.testing.assert_array_equal(tokens.attention[6], exact.tokens(pixels, attention_blocks=[-1]).attention[6])
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+@pytest.mark.parametrize("text", ["merge-5", "merge-9", "prune-0.7"])
+@pytest.mark.parametrize("family", WITHOUT_ROPE)
+def test_the_graph_leaves_out_what_numpy_does(family: str, text: str, runtime: str, rng: np.random.Generator) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'vitseek[onnx]'")
+    from tests.engines.test_onnx_graph import runtime_of
+    from vitseek.engines.graph_engine import GraphEngine
+
+    config = dataclasses.replace(DEEP, **FAMILIES[family])
+    reduction = Reduction.parse(text)
+    if reduction.method == "prune" and not config.class_token:
+        pytest.skip("nothing to prune by: see test_every_pooling_counts_a_token_as_often_as_it_stands_for_patches")
+    compiler = runtime_of(runtime)
+    params = {name: value.astype(np.float32) for name, value in random_params(config, rng).items()}
+    for size in ((35, 49), (28, 35)):  # an odd and an even number of patches
+        pixels = rng.standard_normal((3, 3, *size), dtype=np.float32)
+        for rule in rules(config):
+            said: list[str] = []
+            engine = GraphEngine(params, config, rule, compiler, 1, reduction=reduction, report=said.append)
+            found, wanted = engine.embed_pixels(pixels), engine.numpy.embed_pixels(pixels)
+            np.testing.assert_allclose(found, wanted, atol=SINGLE, err_msg=rule)
+            assert (engine.computes, said) == (runtime, [])
+        np.testing.assert_allclose(engine.forward(pixels), engine.numpy.forward(pixels), atol=SINGLE)
+
+
+@pytest.mark.parametrize("text", ["merge-12", "prune-0.7"])
+def test_eight_bits_and_fewer_tokens_go_together(text: str, photos: Path) -> None:
+    """With trained weights: random ones are no more alike in one pair of patches than in another."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'vitseek[onnx]'")
+    pictures = sorted(photos.rglob("*.png"))
+    model, exact = load(engine="onnx", precision="int8", reduction=text), load(reduction=text)
+    apart = checked.distance(model.embed(pictures), exact.embed(pictures))
+    assert 1e-5 < apart < checked.TOLERANCES["int8"]
+    assert (model.space().precision, model.space().reduction, model.late_notes) == ("int8", text, [])
+
+
+def test_a_graph_of_all_tokens_leaves_none_out(rng: np.random.Generator) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install 'vitseek[onnx]'")
+    engine = NumpyEngine(random_params(DEEP, rng, np.float32), DEEP, "cls", 1)
+    with pytest.raises(ConfigError, match="all tokens cannot leave some out"):
+        graph_of(engine, (35, 49), pooling=None, reduction=Reduction.parse("merge-5"))
+
+
+def test_smaller_pictures_and_fewer_tokens_are_other_spaces() -> None:
+    usual, merged, small = load(), load(reduction="merge-4"), load(size_px=96)
+    assert len({usual.space(), merged.space(), small.space()}) == 3
+    assert merged.space()._replace(reduction="none") == usual.space()
+    assert small.preprocess(Image.new("RGB", (640, 480))).shape == (3, 96, 96)
+    for size_px in (0, 100, 1 << 20):
+        with pytest.raises(ConfigError, match="take a multiple of that up to 4096"):
+            load(size_px=size_px)

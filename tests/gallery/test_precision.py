@@ -9,8 +9,10 @@ import pytest
 
 from vitseek.engines import checked
 from vitseek.engines.model import load
-from vitseek.errors import ConfigError, GalleryMismatchError
+from vitseek.errors import ConfigError, GalleryMismatchError, UsageError
+from vitseek.gallery import shortcuts
 from vitseek.gallery.gallery import Gallery
+from vitseek.gallery.shortcuts import Shortcuts
 from vitseek.gallery.spaces import SpaceKey, free_name
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'vitseek[onnx]'")
@@ -150,6 +152,32 @@ def test_the_model_s_name_alone_finds_its_space_in_another_precision(photos: Pat
 def test_what_does_not_go_together_is_refused_with_what_does(options: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load(**options)  # type: ignore[arg-type]
+
+
+def test_fewer_tokens_and_smaller_pictures_are_remembered_by_the_space(indexed: Path) -> None:
+    with Gallery(indexed, reduction="merge-8", size_px=128) as gallery:
+        gallery.index()
+        assert [space.name for space in gallery.status().spaces] == ["vitseek-tiny", "vitseek-tiny/merge-8"]
+        gallery.use_space("vitseek-tiny/merge-8")
+    picture = indexed / "red" / "red-1.png"
+    with Gallery(indexed) as gallery:
+        model = gallery.model
+        assert (model.reduction, model.preprocessing.size_px) == ("merge-8", 128)  # type: ignore[attr-defined]
+        feature = load(reduction="merge-8", size_px=128).embed([picture])[0]
+        assert gallery.search(feature, k=1)[0].score == pytest.approx(1, abs=1e-6)
+
+
+def test_a_speed_is_what_is_installed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Shortcuts.of(None) == Shortcuts()
+    assert Shortcuts.of("exact") == Shortcuts(precision="float32", reduction="none")
+    monkeypatch.setattr(shortcuts, "is_installed", lambda engine: engine == "openvino")
+    assert Shortcuts.of("fast") == Shortcuts(precision="bfloat16")
+    assert Shortcuts.of("faster", engine="onnx") == Shortcuts(precision="int8-static", engine="onnx")
+    monkeypatch.setattr(shortcuts, "is_installed", lambda engine: False)
+    assert Shortcuts.of("fast") == Shortcuts(reduction=shortcuts.MERGED_FAST)
+    assert Shortcuts.of("faster", size_px=192).words() == f"--reduction {shortcuts.MERGED_FASTER} --size 192"
+    with pytest.raises(UsageError, match="exact, fast, faster, not 'ludicrous'"):
+        Shortcuts.of("ludicrous")
 
 
 def test_names_of_spaces_that_are_not_exact_say_so() -> None:

@@ -43,12 +43,24 @@ def index(
         str | None,
         typer.Option(metavar="NAME", help="What computes the features: numpy (the default), numba, onnx or openvino."),
     ] = None,
-    precision: Annotated[
+    speed: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="float32; or faster and less exact, in a space of its own: bfloat16, int8, int8-static.",
+            metavar="LEVEL",
+            help="exact; or fast or faster, in a space of its own: bfloat16 or eight bits where OpenVINO is installed, "
+            "else merged tokens. `vitseek tune` measures what they cost here.",
         ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="In detail: float32, bfloat16, int8 or int8-static."),
+    ] = None,
+    reduction: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="In detail: none, or tokens left out, as merge-16 or prune-0.7."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="PX", help="In detail: side of the pictures that the model sees.")
     ] = None,
     labels_from_folders: Annotated[
         bool | None,
@@ -89,14 +101,14 @@ def index(
       vitseek index photos
       vitseek index photos --labels-from-folders --model dinov2-small
       vitseek index photos /mnt/archive --gallery ~/pictures
-      vitseek index photos --precision int8-static
+      vitseek index photos --speed fast
       vitseek index                        all folders of the gallery here, above, or last used
     """
-    from vitseek.engines.build import check_engine, engine_for
     from vitseek.gallery.gallery import Gallery
     from vitseek.gallery.place import Layout
+    from vitseek.gallery.shortcuts import Shortcuts, check
 
-    check_engine(engine_for(precision or "float32", engine))
+    check(Shortcuts.of(speed, engine=engine, precision=precision, reduction=reduction, size_px=size))
     folder, roots = _which_gallery(paths or [], gallery)
     is_new = not Layout(folder).exists()
     if rebuild:
@@ -109,7 +121,10 @@ def index(
         offline=offline or None,
         downloading=_download_teller(),
         engine=engine,
+        speed=speed,
         precision=precision,
+        reduction=reduction,
+        size_px=size,
         lock_timeout_s=wait_s,
         waiting=_waiting,
     ) as opened:

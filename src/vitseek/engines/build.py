@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vitseek.engines.available import ENGINES, engine_for, missing_packages
 from vitseek.engines.base import Embedder
 from vitseek.engines.numpy_engine import NumpyEngine
+from vitseek.engines.reduction import NONE, Reduction
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, MissingExtraError
 from vitseek.models.architectures import ModelConfig
@@ -22,24 +23,6 @@ if TYPE_CHECKING:
     from vitseek.engines.graph_engine import Runtime
 
 Array = NDArray[np.floating]
-
-ENGINES = ("numpy", "numba", "onnx", "openvino")
-# The packages of each; the extra that brings them has the engine's name.
-PACKAGES = {"numpy": (), "numba": ("numba",), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
-# What each computes in; docs/engines.md tells what they mean.
-PRECISIONS = {
-    "numpy": ("float32",),
-    "numba": ("float32",),
-    "onnx": ("float32", "int8", "int8-static"),
-    "openvino": ("float32", "bfloat16", "int8-static"),
-}
-# Which engine a precision means where none is named: the first that is installed.
-ENGINES_OF = {
-    "float32": ("numpy",),
-    "bfloat16": ("openvino",),
-    "int8": ("onnx",),
-    "int8-static": ("openvino", "onnx"),
-}
 
 
 class ImageEngine(Embedder, Protocol):
@@ -62,27 +45,6 @@ class ImageEngine(Embedder, Protocol):
         ...
 
 
-def engine_for(precision: str, engine: str | None = None) -> str:
-    """Return the engine that is meant: the one named, or one that is installed and computes in ``precision``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such precision, or the named engine does not compute in it.
-    """
-    if precision not in ENGINES_OF:
-        raise ConfigError(f"precision must be one of {', '.join(ENGINES_OF)}, not {precision!r}")
-    able = ENGINES_OF[precision]
-    if engine is None:
-        return next((name for name in able if not _missing(name)), able[0])
-    if precision not in PRECISIONS.get(engine, (precision,)):  # an engine that does not exist is refused elsewhere
-        raise ConfigError(
-            f"engine {engine!r} computes in {' or '.join(PRECISIONS[engine])}, not in {precision!r}: "
-            f"take engine {' or '.join(map(repr, able))}"
-        )
-    return engine
-
-
 def check_engine(engine: str, config: ModelConfig | None = None) -> None:
     """Raise unless there is such an engine, its packages are installed, and it computes models of ``config``.
 
@@ -94,7 +56,7 @@ def check_engine(engine: str, config: ModelConfig | None = None) -> None:
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    if missing := _missing(engine):
+    if missing := missing_packages(engine):
         raise MissingExtraError(
             f"engine {engine!r} needs {' and '.join(missing)}: pip install 'vitseek[{engine}]'. "
             "Engine 'numpy' needs nothing else and gives the same features"
@@ -106,10 +68,6 @@ def check_engine(engine: str, config: ModelConfig | None = None) -> None:
         )
 
 
-def _missing(engine: str) -> list[str]:
-    return [package for package in PACKAGES[engine] if find_spec(package) is None]
-
-
 def build_engine(
     params: Mapping[str, NDArray[Any]],
     config: ModelConfig,
@@ -119,6 +77,7 @@ def build_engine(
     engine: str = "numpy",
     precision: str = "float32",
     calibration: Calibration | None = None,
+    reduction: Reduction = NONE,
     weights_sha256: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> ImageEngine:
@@ -138,6 +97,8 @@ def build_engine(
         One of those that the engine computes in: :data:`PRECISIONS`.
     calibration
         For ``"int8-static"``: how far the numbers between the layers reach.
+    reduction
+        Which tokens are left out on the way to features, by plain Vision Transformers.
     weights_sha256
         The identity of ``params``, under which other engines' checks are remembered.
     report
@@ -153,21 +114,25 @@ def build_engine(
     check_engine(engine, config)
     engine_for(precision, engine)
     if not isinstance(config, ViTConfig):
+        if reduction:
+            raise ConfigError(f"{reduction.key()!r}: only plain Vision Transformers leave out tokens: take 'none'")
         from vitseek.engines.swin_engine import SwinEngine  # no Vision Transformer needs it
 
         return SwinEngine(params, config, pooling, threads)
     if engine == "numpy":
-        return NumpyEngine(params, config, pooling, threads)
+        return NumpyEngine(params, config, pooling, threads, reduction=reduction)
     if engine == "numba":
         from vitseek.engines.numba_engine import NumbaEngine
 
-        return NumbaEngine(params, config, pooling, threads, weights_sha256=weights_sha256, report=report)
+        return NumbaEngine(
+            params, config, pooling, threads, reduction=reduction, weights_sha256=weights_sha256, report=report
+        )
     from vitseek.engines.graph_engine import GraphEngine
 
     threads = threads or default_threads()
     runtime = _runtime(engine, threads)
     return GraphEngine(
-        params, config, pooling, runtime, threads, precision=precision, calibration=calibration,
+        params, config, pooling, runtime, threads, precision=precision, calibration=calibration, reduction=reduction,
         weights_sha256=weights_sha256, report=report,
     )  # fmt: skip
 

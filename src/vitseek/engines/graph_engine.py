@@ -23,6 +23,7 @@ from vitseek.engines.calibration import Calibration, calibrate
 from vitseek.engines.checked import Run
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.onnx_graph import VERSION, build_graph, fits_one_message, save_graph
+from vitseek.engines.reduction import NONE, Reduction
 from vitseek.errors import ConfigError, ShapeError
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens
@@ -64,7 +65,7 @@ class GraphEngine:
 
     Parameters
     ----------
-    precision, calibration
+    precision, calibration, reduction
         See :func:`vitseek.engines.build.build_engine`.
     weights_sha256
         The identity of ``params``: with it, a check passed is remembered. ``None``: every process checks again.
@@ -82,6 +83,7 @@ class GraphEngine:
         *,
         precision: str = "float32",
         calibration: Calibration | None = None,
+        reduction: Reduction = NONE,
         weights_sha256: str | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
@@ -89,7 +91,7 @@ class GraphEngine:
             calibration.check(config)
         elif precision == "int8-static":
             raise ConfigError("precision 'int8-static' needs a calibration: see vitseek.load(calibration=...)")
-        self.numpy = NumpyEngine(params, config, pooling, threads)
+        self.numpy = NumpyEngine(params, config, pooling, threads, reduction=reduction)
         self._asked, self._calibration = precision, calibration
         self.config, self.pooling, self.runtime = config, pooling, runtime
         self._weights_sha256 = weights_sha256
@@ -189,7 +191,7 @@ class GraphEngine:
         except Exception as error:  # a foreign runtime raises what it likes; MissingExtraError came before
             reason = f"failed ({type(error).__name__}: {_first_line(error)})"
         else:
-            tolerance = checked.TOLERANCES[self._asked]
+            tolerance = checked.tolerance(self._asked, reduced=pooling is not None and bool(self.numpy.reduction))
             if apart <= tolerance:
                 return run
             reason = f"gives features {apart:.2g} of their length away from NumPy's ({tolerance:g} is allowed)"
@@ -209,7 +211,7 @@ class GraphEngine:
             calibration = calibrate(self.numpy, size_px)
         graph = graph_of(
             self.numpy, size_px, pooling=pooling, fused_attention=self.runtime.fused_attention, calibration=calibration,
-            dynamic=self._asked == "int8",
+            dynamic=self._asked == "int8", reduction=NONE if pooling is None else self.numpy.reduction,
         )  # fmt: skip
         if fits_one_message(graph):
             message = graph.SerializeToString()
@@ -228,6 +230,7 @@ class GraphEngine:
             "graph": VERSION,
             "precision": self._asked,
             "calibration": None if self._calibration is None else self._calibration.digest(),
+            "reduction": self.numpy.reduction.key(),
             "size_px": size_px,
             "pooling": pooling,
         }
@@ -241,6 +244,7 @@ def graph_of(
     fused_attention: bool = False,
     calibration: Calibration | None = None,
     dynamic: bool = False,
+    reduction: Reduction = NONE,
 ) -> Any:
     """Return the graph of an engine for pictures of (height, width) pixels; see :func:`build_graph`."""
     if any(side < engine.config.patch_size or side % engine.config.patch_size for side in size_px):
@@ -253,6 +257,7 @@ def graph_of(
     return build_graph(
         engine.weights, engine.config, (rows, columns), positions, rotation,
         pooling=pooling, fused_attention=fused_attention, calibration=calibration, dynamic=dynamic,
+        reduction=reduction,
     )  # fmt: skip
 
 

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitseek import zoo
+from vitseek.engines.available import ENGINES as ENGINES
+from vitseek.engines.available import engine_for
 from vitseek.engines.base import SpaceKey
-from vitseek.engines.build import ENGINES as ENGINES
-from vitseek.engines.build import ImageEngine, build_engine, check_engine, engine_for
+from vitseek.engines.build import ImageEngine, build_engine, check_engine
 from vitseek.engines.calibration import PICTURES, Calibration, calibrate
 from vitseek.engines.graph_engine import GraphEngine, graph_of
 from vitseek.engines.numba_engine import NumbaEngine
 from vitseek.engines.numpy_engine import NumpyEngine
+from vitseek.engines.reduction import Reduction
 from vitseek.engines.text import TextSide, no_text_tower, other_pooling
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, ImageError, ShapeError, UnknownModelError, WeightsError
@@ -41,6 +43,7 @@ Array = NDArray[np.float32]
 # DINOv2 ends its training at 518 px and publishes features, and its processor's settings, for 224 (Oquab et al., 2023).
 DINOV2_PATCH_PX, DINOV2_TRAINED_PX, DINOV2_USED_PX = 14, 518, 224
 LARGEST_LOGIT_SCALE = 20.0  # of its logarithm; CLIP stops at log(100) = 4.6
+LARGEST_SIZE_PX = 4096
 RESIZE_RATIO = 256 / 224  # the usual margin around the centre crop, where nothing else is known
 
 
@@ -65,6 +68,8 @@ class Model:
         What was inferred about the model, one sentence each; and what turned out while it ran.
     calibration
         What ``precision="int8-static"`` was asked for with.
+    reduction
+        Which tokens are left out on the way to features.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Model:
         engine: str | None = None,
         precision: str = "float32",
         calibration: Calibration | None = None,
+        reduction: str = "none",
         threads: int | None = None,
     ) -> None:
         engine = engine_for(precision, engine)
@@ -94,11 +100,13 @@ class Model:
         self.notes = list(notes)
         self._asked_engine, self._asked_precision = engine, precision
         self.calibration = calibration
+        left_out = Reduction.parse(reduction)
+        self.reduction = left_out.key()
         self.embed_dim = pooled_dim(loaded.config, pooling)  # which checks that the model can pool so
         self._build: Callable[[], ImageEngine] | None = partial(
             build_engine, loaded.params, loaded.config, pooling, threads,
-            engine=engine, precision=precision, calibration=calibration, weights_sha256=loaded.sha256,
-            report=self.notes.append,
+            engine=engine, precision=precision, calibration=calibration, reduction=left_out,
+            weights_sha256=loaded.sha256, report=self.notes.append,
         )  # fmt: skip
         self._built: ImageEngine | None = None
         self._building = threading.Lock()
@@ -167,7 +175,9 @@ class Model:
         if precision == "int8-static":
             assert self.calibration is not None
             precision += f"-{self.calibration.digest()}"
-        return SpaceKey(self.name, self.weights_sha256, prepared, self.pooling, self.embed_dim, precision)
+        return SpaceKey(
+            self.name, self.weights_sha256, prepared, self.pooling, self.embed_dim, precision, self.reduction
+        )
 
     def preprocess(self, source: ImageSource, *, report: Callable[[str], None] | None = None) -> Array:
         """Turn a picture into normalised pixels, shape (3, height, width)."""
@@ -368,6 +378,8 @@ def load(
     engine: str | None = None,
     precision: str = "float32",
     calibration: Calibration | None = None,
+    reduction: str = "none",
+    size_px: int | None = None,
     offline: bool | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
     threads: int | None = None,
@@ -401,6 +413,11 @@ def load(
         eight bits, their scale from a calibration).
     calibration
         For ``"int8-static"``: what :meth:`Model.calibrate` made of pictures like those to come.
+    reduction
+        Leave tokens out on the way to features, in a space of its own: ``"merge-16"`` or ``"prune-0.7"``; see
+        :mod:`vitseek.engines.reduction`.
+    size_px
+        Another side than usual of the pictures that the model sees; a multiple of its patch.
     offline
         Never touch the network; by default what HF_HUB_OFFLINE says.
     progress
@@ -452,21 +469,35 @@ def load(
         source = str(file.resolve())
         preprocessing, said = _preprocessing_of(loaded, file)
         usual, notes = loaded.pooling or usual_pooling(loaded.config), [*loaded.notes, *said]
+    if preprocess is not None:
+        preprocessing = preprocessing.with_policy(preprocess)
+    if size_px is not None:
+        preprocessing = _resized(preprocessing, size_px, loaded.config)
     if pos_resize is not None:
         loaded = dataclasses.replace(loaded, config=_with_pos_resize(loaded.config, pos_resize))
     return Model(
         loaded,
         name=name,
         source=source,
-        preprocessing=preprocessing.with_policy(preprocess) if preprocess else preprocessing,
+        preprocessing=preprocessing,
         pooling=pooling or usual,
         labels=loaded.labels,
         notes=notes,
         engine=engine,
         precision=precision,
         calibration=calibration,
+        reduction=reduction,
         threads=threads,
     )
+
+
+def _resized(preprocessing: ImagePreprocessing, size_px: int, config: ModelConfig) -> ImagePreprocessing:
+    if not 0 < size_px <= LARGEST_SIZE_PX or size_px % config.patch_size:
+        raise ConfigError(
+            f"size_px={size_px}: the model cuts pictures into patches of {config.patch_size} px; take a multiple of "
+            f"that up to {LARGEST_SIZE_PX}"
+        )
+    return preprocessing.with_size(size_px)
 
 
 def _row_of(model: str | os.PathLike[str]) -> zoo.ZooRow | None:

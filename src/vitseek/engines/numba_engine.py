@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vitseek.engines import checked
 from vitseek.engines.kernels import Kernels
 from vitseek.engines.numpy_engine import NumpyEngine
+from vitseek.engines.reduction import NONE, Reduction
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens
 from vitseek.models.vit import check_pixels
@@ -30,6 +31,8 @@ class NumbaEngine:
 
     Parameters
     ----------
+    reduction
+        See :func:`vitseek.engines.build.build_engine`.
     weights_sha256
         The identity of ``params``: with it, a check passed is remembered. ``None``: every process checks again.
     report
@@ -47,11 +50,12 @@ class NumbaEngine:
         pooling: str,
         threads: int | None = None,
         *,
+        reduction: Reduction = NONE,
         weights_sha256: str | None = None,
         report: Callable[[str], None] | None = None,
         load: Callable[[NumpyEngine], Kernels] | None = None,
     ) -> None:
-        self.numpy = NumpyEngine(params, config, pooling, threads)
+        self.numpy = NumpyEngine(params, config, pooling, threads, reduction=reduction)
         self.config, self.pooling = config, pooling
         self._weights_sha256 = weights_sha256
         self._report = report

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vitseek.engines import checked
 from vitseek.engines.model import Model
-from vitseek.engines.onnx_graph import FEATURES, TOKENS, import_onnx, save_graph
+from vitseek.engines.onnx_graph import FEATURES, TOKENS, save_graph
+from vitseek.engines.onnx_nodes import import_onnx
 from vitseek.engines.threads import default_threads
 from vitseek.errors import ConfigError, UsageError
 

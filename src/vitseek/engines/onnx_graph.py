@@ -24,22 +24,23 @@ from numpy.typing import NDArray
 
 from vitseek.engines.calibration import Calibration
 from vitseek.engines.fold import FoldedBlock, FoldedMlp, FoldedNorm, FoldedPool, FoldedWeights
+from vitseek.engines.onnx_nodes import CONTRIB, Nodes, import_onnx
+from vitseek.engines.onnx_reduction import leave_out, log_sizes
 from vitseek.engines.quantise import How, QuantisedBlock, Scale, largest_weight, quantise_block, quantise_weight
-from vitseek.errors import MissingExtraError
+from vitseek.engines.reduction import NONE, Reduction
+from vitseek.errors import ConfigError
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import GEM_FLOOR, GEM_POWER, check_pooling
 
 Array = NDArray[np.floating]
-Operand = str | NDArray[Any]  # the name of a value, or a constant
 Scales = Mapping[str, How]  # by layer
 FLOAT: Scales = MappingProxyType({})
 
-VERSION = 2  # raise it with every change of the graph: checks of older ones are of no use then
+VERSION = 3  # raise it with every change of the graph: checks of older ones are of no use then
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9  # of that opset
 LARGEST_MESSAGE_BYTES = 2**31 - 2**20  # protobuf's limit, with room for the nodes
 PIXELS, TOKENS, FEATURES = "pixels", "tokens", "features"
-CONTRIB = "com.microsoft"  # the name of ONNX Runtime's own operators
 
 
 def build_graph(
@@ -53,6 +54,7 @@ def build_graph(
     fused_attention: bool = False,
     calibration: Calibration | None = None,
     dynamic: bool = False,
+    reduction: Reduction = NONE,
 ) -> Any:
     """Return an ``onnx.ModelProto`` with the input ``pixels`` (B, 3, height, width), float32.
 
@@ -71,6 +73,8 @@ def build_graph(
         Compute the layers of the blocks with eight bits; see :mod:`vitseek.engines.quantise`.
     dynamic
         With a calibration: work the scale of what goes into a layer out for each batch.
+    reduction
+        Which tokens are left out on the way to features; see :mod:`vitseek.engines.reduction`.
 
     Raises
     ------
@@ -86,7 +90,11 @@ def build_graph(
             quantise_block(block, config, calibration, index, dynamic=dynamic)
             for index, block in enumerate(weights.blocks)
         ]
-    return _Writer(weights, config, grid, positions, rotation, fused_attention, quantised).write(pooling)
+    reduction.check(config)
+    if reduction and pooling is None:
+        raise ConfigError(f"a graph that gives all tokens cannot leave some out ({reduction.key()!r})")
+    writer = _Writer(weights, config, grid, positions, rotation, fused_attention, quantised, reduction)
+    return writer.write(pooling)
 
 
 def fits_one_message(model: Any) -> bool:
@@ -116,19 +124,8 @@ def save_graph(model: Any, file: Path) -> list[Path]:
     return [file, data]
 
 
-def import_onnx() -> Any:
-    """Return the package ``onnx``, or say which extra brings it."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingExtraError(
-            f"an ONNX graph is written with the package onnx: pip install 'vitseek[onnx]' ({error})"
-        ) from error
-    return onnx
-
-
-class _Writer:
-    """Appends nodes to a graph; every step takes and gives names of values."""
+class _Writer(Nodes):
+    """Writes the pass; every step takes and gives names of values."""
 
     def __init__(
         self,
@@ -139,13 +136,14 @@ class _Writer:
         rotation: NDArray[np.complexfloating] | None,
         fused_attention: bool,
         quantised: Sequence[QuantisedBlock] | None = None,
+        reduction: Reduction = NONE,
     ) -> None:
-        self.onnx = import_onnx()
+        super().__init__()
         self.weights, self.config, self.grid, self.positions = weights, config, grid, positions
         self.fused_attention = fused_attention
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-        self.quantised = quantised
+        self.quantised, self.reduction = quantised, reduction
+        self.patches = grid[0] * grid[1]  # how many are left
+        self.sizes: str | None = None  # how many patches each token stands for, (B, N), once a reduction has begun
         self.largest_weight = largest_weight()
         self.bytes_of: dict[str, tuple[str, ...]] = {}  # what was already made bytes: queries, keys and values share it
         self.turning = None if rotation is None else self._turning(rotation)
@@ -171,20 +169,6 @@ class _Writer:
         return helper.make_model(graph, producer_name="vitseek", opset_imports=opsets, ir_version=IR_VERSION)
 
     # Values.
-
-    def op(self, kind: str, *inputs: Operand, domain: str = "", outputs: int = 1, **attributes: Any) -> str:
-        """Append one node and return the name of its output; further ones are called that, with _1, _2 … behind it."""
-        names = [operand if isinstance(operand, str) else self.constant(operand) for operand in inputs]
-        output = f"{kind}_{len(self.nodes)}"
-        others = [f"{output}_{number}" for number in range(1, outputs)]
-        node = self.onnx.helper.make_node(kind, names, [output, *others], name=output, domain=domain, **attributes)
-        self.nodes.append(node)
-        return output
-
-    def constant(self, array: NDArray[Any]) -> str:
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
-        return name
 
     def linear(self, x: str, weight: Array, bias: Array | None = None, how: How | None = None) -> str:
         """x W + b; with eight bits where it is said ``how``."""
@@ -215,22 +199,6 @@ class _Writer:
         sums = self.op("MatMulInteger", values, weights, zero, np.array(0, np.int8))
         return self.op("Mul", self.op("Cast", sums, to=self.onnx.TensorProto.FLOAT), self.op("Mul", step, steps))
 
-    def reshape(self, x: str, *shape: int) -> str:
-        """0 keeps an axis, -1 is worked out."""
-        return self.op("Reshape", x, np.array(shape, np.int64))
-
-    def turn(self, x: str, *axes: int) -> str:
-        return self.op("Transpose", x, perm=list(axes))
-
-    def rows(self, x: str, start: int, stop: int | None) -> str:
-        """Some tokens of each image."""
-        end = np.iinfo(np.int64).max if stop is None else stop
-        start_, end_, axis = (np.array([number], np.int64) for number in (start, end, 1))
-        return self.op("Slice", x, start_, end_, axis)
-
-    def mean(self, x: str, axis: int, *, keep: bool) -> str:
-        return self.op("ReduceMean", x, np.array([axis], np.int64), keepdims=int(keep))
-
     def normalise(self, x: str, norm: FoldedNorm | None = None, *, gain: Array | None = None) -> str:
         """A norm; without scale and shift where they are folded into what follows, or with a ``gain`` alone, (D,)."""
         width, eps = self.config.embed_dim, self.config.norm_eps
@@ -257,11 +225,20 @@ class _Writer:
         if rule == "gem":
             floor, power, root = (np.array(value, np.float32) for value in (GEM_FLOOR, GEM_POWER, 1 / GEM_POWER))
             powers = self.op("Pow", self.op("Max", patches, floor), power)
-            return self.op("Pow", self.mean(powers, 1, keep=False), root)
-        mean = self.mean(patches, 1, keep=False)
+            return self.op("Pow", self._mean_of_patches(powers), root)
+        mean = self._mean_of_patches(patches)
         if rule == "patch-mean":
             return mean
         return self.op("Concat", self.reshape(self.rows(tokens, 0, 1), -1, self.config.embed_dim), mean, axis=1)
+
+    def _mean_of_patches(self, patches: str) -> str:
+        """(B, P, D) to (B, D); each counts as often as it stands for patches."""
+        if self.sizes is None:
+            return self.mean(patches, 1, keep=False)
+        sizes = self.rows(self.sizes, self.config.num_prefix_tokens, None)  # (B, P)
+        total = self.op("MatMul", self.reshape(sizes, 0, 1, -1), patches)  # (B, 1, D)
+        count = np.array(self.grid[0] * self.grid[1], np.float32)
+        return self.reshape(self.op("Div", total, count), 0, self.config.embed_dim)
 
     def _tokens(self) -> str:
         """All tokens after the final norm, (B, N, D)."""
@@ -294,11 +271,17 @@ class _Writer:
         quantised = None if self.quantised is None else self.quantised[index]
         if quantised is None:
             block, scales = self.weights.blocks[index], FLOAT
-            mixed = self._attend(block, self.normalise(x))
+            mixed, query, key = self._attend(block, self.normalise(x))
         else:
             block, scales = quantised.block, quantised.scales
-            mixed = self._attend(block, self.normalise(x, gain=quantised.qkv_gain), scales)
+            mixed, query, key = self._attend(block, self.normalise(x, gain=quantised.qkv_gain), scales)
         x = self.op("Add", x, self.linear(mixed, block.proj_weight, block.proj_bias, scales.get("proj")))
+        left = self.reduction.patches_after(index, self.patches, self.config.depth)
+        if left < self.patches:
+            x, self.sizes = leave_out(
+                self, self.reduction, x, self.sizes, query, key, config=self.config, patches=self.patches, left=left
+            )
+            self.patches = left
         if quantised is None:
             return self.op("Add", x, self._feed_forward(block.mlp, self.normalise(x)))
         normed = self.normalise(x, gain=quantised.up_gain)
@@ -321,8 +304,8 @@ class _Writer:
             hidden = self.op("Mul", hidden, self.linear(normed, mlp.up_weight[:, values], mlp.up_bias[values], up))
         return self.linear(hidden, mlp.down_weight, mlp.down_bias, down)
 
-    def _attend(self, block: FoldedBlock, normed: str, scales: Scales = FLOAT) -> str:
-        """What all heads mix, (B, N, D)."""
+    def _attend(self, block: FoldedBlock, normed: str, scales: Scales = FLOAT) -> tuple[str, str, str]:
+        """What all heads mix, (B, N, D), and the queries and keys that it came from."""
         width, heads, head_dim = self.config.embed_dim, self.config.num_heads, self.config.head_dim
         how = scales.get("qkv")
         query, key = self._query(block, normed, how), self._key(block, normed, how)
@@ -330,13 +313,22 @@ class _Writer:
         if self.fused_attention:
             if self.turning is not None:
                 query, key = (self.reshape(part, 0, 0, width) for part in (query, key))
-            return self.op(
-                "MultiHeadAttention", query, key, value, domain=CONTRIB, num_heads=heads, scale=1.0
+            bias = [] if self.sizes is None else ["", "", log_sizes(self, self.sizes, rows=self.patches_and_prefix)]
+            mixed = self.op(
+                "MultiHeadAttention", query, key, value, *bias, domain=CONTRIB, num_heads=heads, scale=1.0
             )  # (B, N, D)
-        query, key, value = (self.reshape(part, 0, 0, heads, head_dim) for part in (query, key, value))
-        scores = self.op("MatMul", self.turn(query, 0, 2, 1, 3), self.turn(key, 0, 2, 3, 1))  # (B, H, N, N)
-        mixed = self.op("MatMul", self.op("Softmax", scores, axis=-1), self.turn(value, 0, 2, 1, 3))  # (B, H, N, d)
-        return self.reshape(self.turn(mixed, 0, 2, 1, 3), 0, 0, width)
+            return mixed, query, key
+        asked, seen, given = (self.reshape(part, 0, 0, heads, head_dim) for part in (query, key, value))
+        scores = self.op("MatMul", self.turn(asked, 0, 2, 1, 3), self.turn(seen, 0, 2, 3, 1))  # (B, H, N, N)
+        if self.sizes is not None:
+            scores = self.op("Add", scores, log_sizes(self, self.sizes))
+        mixed = self.op("MatMul", self.op("Softmax", scores, axis=-1), self.turn(given, 0, 2, 1, 3))  # (B, H, N, d)
+        return self.reshape(self.turn(mixed, 0, 2, 1, 3), 0, 0, width), query, key
+
+    @property
+    def patches_and_prefix(self) -> int:
+        """How many tokens are left."""
+        return self.config.num_prefix_tokens + self.patches
 
     def _query(self, block: FoldedBlock, normed: str, how: How | None) -> str:
         width = self.config.embed_dim
@@ -398,12 +390,16 @@ class _Writer:
             keys = self.turn(self._key(block, normed), 0, 2, 3, 1)  # (B, H, d, N)
             by_head = self.reshape(query, -1, heads, 1, head_dim)
             scores = self.reshape(self.op("MatMul", by_head, keys), 0, heads, -1)
-        seen = self.op("MatMul", self.op("Softmax", scores, axis=-1), normed)  # (B, H, D)
+        seen = self.op("MatMul", self.op("Softmax", self._weighted(scores), axis=-1), normed)  # (B, H, D)
         value_weight = block.qkv_weight[:, 2 * width :].reshape(width, heads, head_dim).transpose(1, 0, 2)
         mixed = self._project_heads(seen, value_weight)
         token = self.op("Add", self.reshape(self.rows(x, 0, 1), -1, width),
                         self.linear(mixed, block.proj_weight, block.proj_bias))  # fmt: skip
         return self.op("Add", token, self._feed_forward(block.mlp, self.normalise(token)))
+
+    def _weighted(self, scores: str) -> str:
+        """Scores of all tokens, (B, H, N), each counting as often as it stands for patches."""
+        return scores if self.sizes is None else self.op("Add", scores, log_sizes(self, self.sizes, axes=3))
 
     def _project_heads(self, seen: str, value_weight: Array) -> str:
         """Each head's average of tokens to its values: (B, H, D) with (H, D, d) to (B, D)."""
@@ -413,7 +409,7 @@ class _Writer:
     def _pool(self, pool: FoldedPool, tokens: str) -> str:
         """The attention pool, as in :mod:`vitseek.engines.attention_pool`; (B, D)."""
         scores = self.turn(self.linear(tokens, pool.score_weight), 0, 2, 1)  # (B, H, N)
-        seen = self.op("MatMul", self.op("Softmax", scores, axis=-1), tokens)  # (B, H, D)
+        seen = self.op("MatMul", self.op("Softmax", self._weighted(scores), axis=-1), tokens)  # (B, H, D)
         values = self.op("Add", self._project_heads(seen, pool.value_weight), pool.value_bias)
         pooled = self.linear(values, pool.proj_weight, pool.proj_bias)
         return self.op("Add", pooled, self._feed_forward(pool.mlp, self.normalise(pooled)))

@@ -26,6 +26,7 @@ from vitseek.gallery.queries import Query, expression, is_several
 from vitseek.gallery.records import GalleryStatus, ImageRecord, IndexReport
 from vitseek.gallery.removing import remove_space
 from vitseek.gallery.searching import Searcher, SearchKeywords, SearchOptions
+from vitseek.gallery.shortcuts import Shortcuts
 from vitseek.gallery.spaces import Downloading, EmbeddingModel, Sample, Space
 from vitseek.gallery.status import check, status
 from vitseek.gallery.stores.catalog import Catalog, Root
@@ -55,9 +56,13 @@ class Gallery(Labelling):
         Never touch the network when a model is loaded.
     downloading
         Called with file name, bytes so far and bytes in all (or None) while a model is downloaded.
-    engine, precision
-        What computes the features of models that are loaded here, and in which precision a space is filled; see
-        ``vitseek.load``. "int8-static" is calibrated on pictures of the gallery when it is indexed.
+    engine
+        What computes the features of models that are loaded here; see ``vitseek.load``.
+    speed
+        How a space that is filled is made: ``"exact"``, ``"fast"`` or ``"faster"``; see
+        :class:`vitseek.gallery.shortcuts.Shortcuts`. By default as the space is, and exactly if it is new.
+    precision, reduction, size_px
+        The same in detail; see ``vitseek.load``. "int8-static" is calibrated on pictures of the gallery.
     lock_timeout_s
         How long writing calls wait for another writing process.
     waiting
@@ -78,7 +83,10 @@ class Gallery(Labelling):
         offline: bool | None = None,
         downloading: Downloading | None = None,
         engine: str | None = None,
+        speed: str | None = None,
         precision: str | None = None,
+        reduction: str | None = None,
+        size_px: int | None = None,
         lock_timeout_s: float = 10.0,
         waiting: Callable[[Holder | None], None] | None = None,
     ) -> None:
@@ -100,8 +108,8 @@ class Gallery(Labelling):
         self._folders = Folders(self._catalog, self.path)
         self._matrices = MatrixCache(self._catalog, self._layout)
         self._models = Models(
-            self._catalog, self.path, model, offline=offline, downloading=downloading, engine=engine,
-            precision=precision,
+            self._catalog, self.path, model, offline=offline, downloading=downloading,
+            shortcuts=Shortcuts.of(speed, engine=engine, precision=precision, reduction=reduction, size_px=size_px),
         )  # fmt: skip
         self._searcher = Searcher(self._catalog, self._matrices, self._models)
         self._labels = Labels(self._catalog)

@@ -4,10 +4,12 @@ import os
 import shlex
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitseek.errors import ConfigError, GalleryEmptyError, GalleryMismatchError, TextUnsupportedError
+from vitseek.gallery.shortcuts import Shortcuts
 from vitseek.gallery.spaces import (
     CALIBRATED,
     Downloading,
@@ -26,6 +28,7 @@ from vitseek.gallery.stores.catalog import Catalog
 if TYPE_CHECKING:
     from vitseek.engines.calibration import Calibration
 
+EXACT = Shortcuts()
 WORDS_POOLING = "embedding"  # the only features that a text tower's can be compared with
 WORDS_NOTE = "understands_words:"  # and the space's id, in the table of facts about the gallery
 SHOWN_MODELS = 4
@@ -40,8 +43,8 @@ class Models:
     ----------
     given
         The model that the caller wants to use, if any: its space is searched then, and filled.
-    engine, precision
-        What computes, and in which precision a space that is filled is; ``None``: as the model and the space have it.
+    shortcuts
+        What computes, and how a space that is filled is made.
     """
 
     def __init__(
@@ -52,15 +55,14 @@ class Models:
         *,
         offline: bool | None,
         downloading: Downloading | None = None,
-        engine: str | None = None,
-        precision: str | None = None,
+        shortcuts: Shortcuts = EXACT,
     ) -> None:
         self._catalog = catalog
         self._gallery = gallery
         self._given = given
         self._offline = offline
         self._downloading = downloading
-        self._engine, self._precision = engine, precision
+        self._shortcuts = shortcuts
         self._loaded: dict[int, EmbeddingModel] = {}
         self._mutex = threading.RLock()
 
@@ -107,8 +109,8 @@ class Models:
                 if space.key.precision.startswith(CALIBRATED):
                     calibration = self._catalog.calibration(space.key.precision.removeprefix(CALIBRATED))
                 self._loaded[space.id] = load_model(
-                    space, self._gallery, offline=self._offline, downloading=self._downloading, engine=self._engine,
-                    calibration=calibration,
+                    space, self._gallery, offline=self._offline, downloading=self._downloading,
+                    engine=self._shortcuts.engine, calibration=calibration,
                 )  # fmt: skip
             return self._loaded[space.id]
 
@@ -206,7 +208,7 @@ class Models:
         wanted = self._given if wanted is None else wanted
         if wanted is None:
             default = self._catalog.default_space()
-            if default is not None and self._precision is None:
+            if default is not None and not self._shortcuts:
                 return default
             from vitseek.zoo import DEFAULT_MODEL
 
@@ -214,12 +216,16 @@ class Models:
             if default is not None and default.source is not None:
                 wanted = default.source if default.source == default.key.model else Path(default.source)
         with self._mutex:
-            model = self._calibrated(wanted, sample) if self._precision == CALIBRATED.rstrip("-") else self.load(wanted)
+            calibrated = self._shortcuts.precision == CALIBRATED.rstrip("-")
+            model = self._calibrated(wanted, sample) if calibrated else self.load(wanted)
             key = model.space()
             space = next((space for space in self._catalog.spaces() if space.key == key), None)
             if space is None:
                 space = self._catalog.add_space(
-                    key, source=getattr(model, "source", None) or model.name, policy=model.preprocessing.policy
+                    key,
+                    source=getattr(model, "source", None) or model.name,
+                    policy=model.preprocessing.policy,
+                    size_px=self._shortcuts.size_px,
                 )
             self._loaded[space.id] = model
             self.note_words(space, model)
@@ -233,9 +239,13 @@ class Models:
         calibrate = getattr(plain, "calibrate", None)
         if calibrate is None or not isinstance(wanted, (str, os.PathLike)):
             raise ConfigError("precision 'int8-static' is for models by name or file: the gallery calibrates them")
-        near = relatives(self._catalog.spaces(), plain.space())
-        digests = [space.key.precision.removeprefix(CALIBRATED) for space in near if space.key.preprocessing ==
-                   plain.space().preprocessing and space.key.precision.startswith(CALIBRATED)]  # fmt: skip
+        key = plain.space()
+        near = relatives(self._catalog.spaces(), key)
+        digests = [
+            space.key.precision.removeprefix(CALIBRATED)
+            for space in near
+            if space.key.preprocessing == key.preprocessing and space.key.precision.startswith(CALIBRATED)
+        ]
         known = self._catalog.calibration(digests[0]) if digests else None
         if known is not None:
             return self.load(wanted, calibration=Calibration.from_bytes(known))
@@ -282,13 +292,17 @@ class Models:
             return wanted
         from vitseek.engines.model import load
 
-        precision = precision or self._precision or "float32"
+        chosen = self._shortcuts
+        if precision is not None:
+            chosen = replace(chosen, precision=precision, engine=None)
         path = os.fspath(wanted)
         loaded: EmbeddingModel = load(
             Path(path) if isinstance(wanted, os.PathLike) else path,
-            engine=self._engine if precision == (self._precision or "float32") else None,
-            precision=precision,
+            engine=chosen.engine,
+            precision=chosen.precision or "float32",
             calibration=calibration,
+            reduction=chosen.reduction or "none",
+            size_px=chosen.size_px,
             offline=self._offline,
             progress=self._downloading,
         )

@@ -152,7 +152,7 @@ def load_model(
             f"compared with its vectors. Make them again: vitseek spaces remove {shlex.quote(space.name)}, then "
             f"vitseek index {shlex.quote(str(gallery))} --model {shlex.quote(space.source)} --precision int8-static"
         )
-    from vitseek.engines.build import PRECISIONS, engine_for
+    from vitseek.engines.available import PRECISIONS, engine_for
     from vitseek.engines.calibration import Calibration
     from vitseek.engines.model import load
 
@@ -166,6 +166,8 @@ def load_model(
         engine=engine_for(precision, engine),
         precision=precision,
         calibration=None if calibration is None else Calibration.from_bytes(calibration),
+        reduction=space.key.reduction,
+        size_px=space.size_px,
         offline=offline,
         progress=downloading,
     )

@@ -126,6 +126,12 @@ class ImagePreprocessing:
         """The same size, filter and normalisation under another policy; ConfigError for an unknown one."""
         return replace(self, policy=policy)  # type: ignore[arg-type]  # __post_init__ checks it
 
+    def with_size(self, size_px: int) -> "ImagePreprocessing":
+        """The same part of each picture at another resolution; ConfigError where a picture's own size decides."""
+        if self.policy == "official" and self.resize == "max-patches":
+            raise ConfigError(f"pictures keep their proportions here and have no one size: leave size_px={size_px} out")
+        return replace(self, size_px=size_px, resize_px=max(size_px, round(self.resize_px * size_px / self.size_px)))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` is the inverse."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
