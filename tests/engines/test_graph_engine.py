@@ -221,7 +221,8 @@ def test_pixels_of_a_wrong_shape_are_refused_before_anything_is_compiled(params:
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(available, "find_spec", lambda name: None if name == available.PACKAGES[engine][-1] else object())
+    missing = available.PACKAGES[engine][-1]
+    monkeypatch.setattr(available, "find_spec", lambda name: None if name == missing else object())
     with pytest.raises(MissingExtraError, match=rf"pip install 'vitseek\[{engine}\]'"):
         check_engine(engine)
     check_engine("numpy")

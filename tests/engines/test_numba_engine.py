@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
-from vitseek.engines import build, kernels
+from vitseek.engines import available, kernels
 from vitseek.engines.build import build_engine, check_engine
 from vitseek.engines.numba_engine import NumbaEngine
 from vitseek.engines.numpy_engine import NumpyEngine
