@@ -17,7 +17,7 @@ from vitseek.errors import VitseekError
 from vitseek.version import __version__
 
 COMMANDS = (
-    "index", "search", "serve", "demo", "status", "spaces", "remove", "features", "label", "classify", "train",
+    "index", "search", "serve", "demo", "tune", "status", "spaces", "remove", "features", "label", "classify", "train",
     "embed", "export", "verify", "models",
 )  # fmt: skip
 INTERRUPTED = 130

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ from vitseek.gallery.stores.catalog import Catalog, Root
 from vitseek.gallery.stores.sqlite import Database
 from vitseek.search import where as filters
 from vitseek.search.results import Match
+
+if TYPE_CHECKING:
+    from vitseek.gallery.tuning import Tuning
 
 RECORDS_AT_ONCE = 1000
 
@@ -379,6 +382,35 @@ class Gallery(Labelling):
             raise UsageError(f"limit and offset cannot be negative; they are {limit} and {offset}")
         ids = self._matching(where)
         return self._records(ids[offset:] if limit is None else ids[offset : offset + limit])
+
+    def tune(
+        self,
+        *,
+        images: int = 128,
+        agreement: float = 0.95,
+        chosen: Iterable[Shortcuts] | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> "Tuning":
+        """Measure what is faster than exact features here, and what it costs; see :func:`vitseek.gallery.tuning.tune`.
+
+        Parameters
+        ----------
+        images
+            How many to measure with, evenly taken from the gallery.
+        """
+        from vitseek.gallery.tuning import tune
+
+        ids = self._catalog.ids()
+        places = np.linspace(0, len(ids) - 1, min(images, len(ids))).round().astype(np.int64)
+        sample = self._catalog.images(ids[places].tolist()) if len(ids) else []
+        return tune(
+            self._models.loader(),
+            [record.path for record in sample],
+            [record.labels[0] if record.labels else None for record in sample],
+            chosen=chosen,
+            agreement=agreement,
+            progress=progress,
+        )
 
     def unreadable(self) -> Iterator[ImageRecord]:
         """Files that could not be used, each with its reason."""

@@ -3,8 +3,9 @@
 import os
 import shlex
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from vitseek.gallery.stores.catalog import Catalog
 
 if TYPE_CHECKING:
     from vitseek.engines.calibration import Calibration
+    from vitseek.engines.model import Model
 
 EXACT = Shortcuts()
 WORDS_POOLING = "embedding"  # the only features that a text tower's can be compared with
@@ -210,11 +212,7 @@ class Models:
             default = self._catalog.default_space()
             if default is not None and not self._shortcuts:
                 return default
-            from vitseek.zoo import DEFAULT_MODEL
-
-            wanted = DEFAULT_MODEL
-            if default is not None and default.source is not None:
-                wanted = default.source if default.source == default.key.model else Path(default.source)
+            wanted = self._usual(default)
         with self._mutex:
             calibrated = self._shortcuts.precision == CALIBRATED.rstrip("-")
             model = self._calibrated(wanted, sample) if calibrated else self.load(wanted)
@@ -230,6 +228,35 @@ class Models:
             self._loaded[space.id] = model
             self.note_words(space, model)
             return space
+
+    @staticmethod
+    def _usual(default: Space | None) -> str | Path:
+        """What ``vitseek.load`` takes for the model of the default space, or for the one that everybody has."""
+        if default is not None and default.source is not None:
+            return default.source if default.source == default.key.model else Path(default.source)
+        from vitseek.zoo import DEFAULT_MODEL
+
+        return DEFAULT_MODEL
+
+    def loader(self) -> "Callable[..., Model]":
+        """``vitseek.load`` for the model that the caller wants, or that of the default space.
+
+        Raises
+        ------
+        ConfigError
+            If the caller gave a model that is loaded already: it cannot be loaded in another way.
+        """
+        from vitseek.engines.model import load
+
+        default = self._catalog.default_space()
+        given = self._usual(default) if self._given is None else self._given
+        if not isinstance(given, (str, os.PathLike)):
+            raise ConfigError("a model that is loaded already cannot be tuned: give its name or file")
+        own = default if self._given is None else None  # as the space has it
+        return partial(
+            load, given, offline=self._offline, progress=self._downloading,
+            preprocess=own.policy if own else None, pooling=own.key.pooling if own else None,
+        )  # fmt: skip
 
     def _calibrated(self, wanted: ModelLike, sample: Sample) -> EmbeddingModel:
         """A model with the calibration that its space here has already, or a new one on pictures of the gallery."""
