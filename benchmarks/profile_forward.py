@@ -55,7 +55,7 @@ class Clocks:
         self.ACTIVATIONS = {name: self._timed(ACTIVATION, step) for name, step in steps.ACTIVATIONS.items()}
         self._exponentials = self._timed(SOFTMAX, exponentials)
 
-    def attend(self, *arrays: Any, out: Any, scores: Any, kept: Any = None) -> None:
+    def attend(self, *arrays: Any, out: Any, scores: Any, kept: Any = None, bias: Any = None) -> None:
         """Attention with the exponentials' time taken apart: what is left is products, and one division a row."""
         softmax = 0.0
 
@@ -67,7 +67,7 @@ class Clocks:
             return total
 
         start = time.perf_counter()
-        kernels.attend_with(exponentials, *arrays, out=out, scores=scores, kept=kept)
+        kernels.attend_with(exponentials, *arrays, out=out, scores=scores, kept=kept, bias=bias)
         self.seconds.append((ATTENTION, time.perf_counter() - start - softmax))
 
     def _timed(self, part: str, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -165,7 +165,7 @@ def test_templates_and_labels_come_from_files_too(run_command: Callable, words: 
         (("--labels", 'cat, "dog'), "double quotes"),
         (("--labels", "cat, dog", "--template", "a photo"), "has no {}"),
         (("--labels", "cat, dog", "--threshold", "1.5"), "probability from 0 to 1"),
-        (("--labels", "cat, dog", "--top", "0"), "greater than or equal to 1"),
+        (("--labels", "cat, dog", "--top", "0"), "'--top': 0 is not in the range x>=1"),
         (("--labels", "cat, dog", "--source", "user"), "facts"),
         (("--labels", "cat, dog", "--source", "two words"), "a source is a word"),
         (("--labels", "cat, dog", "--where", "label:("), "filter"),
