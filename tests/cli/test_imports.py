@@ -15,8 +15,8 @@ RUN = "import runpy; runpy.run_module('vitseek', run_name='__main__', alter_sys=
 HEAVY = frozenset({
     "accelerate", "asyncio", "django", "http", "httpcore", "httpx", "huggingface_hub", "lance", "lancedb",
     "llvmlite", "matplotlib", "multiprocessing", "ninja", "numba", "onnx", "onnxruntime", "openvino", "pandas",
-    "pillow_heif", "pydantic", "pydoc", "ray", "requests", "safetensors", "scipy", "ssl", "tensorboard", "tokenizers", "torch",
-    "transformers", "unittest", "waitress", "whitenoise",
+    "pillow_heif", "pydantic", "pydoc", "ray", "requests", "safetensors", "scipy", "ssl", "tensorboard", "tokenizers",
+    "torch", "transformers", "unittest", "waitress", "whitenoise",
 })  # fmt: skip
 """What no command needs that searches pictures with a model that is on this machine."""
 STRANGE_FORMATS = frozenset({"PIL.PngImagePlugin", "PIL.WebPImagePlugin", "PIL.AvifImagePlugin", "PIL.GifImagePlugin"})

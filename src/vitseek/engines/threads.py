@@ -6,11 +6,12 @@ With whole images (or halves of one) on a core each, all steps run in parallel a
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from vitseek.engines.cores import usable_cores
 
 
 class BlasGuard:
@@ -60,8 +61,8 @@ BLAS = BlasGuard()
 
 
 def default_threads() -> int:
-    """Return the cores this process may run on, or fewer if OMP_NUM_THREADS or OPENBLAS_NUM_THREADS says so."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the cores this process may use, or fewer if OMP_NUM_THREADS or OPENBLAS_NUM_THREADS says so."""
+    cores = usable_cores()
     return max(1, min(cores, BLAS.usual_threads() or cores))
 
 

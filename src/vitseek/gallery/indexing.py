@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vitseek.engines.cores import usable_cores
 from vitseek.errors import StorageError, WeightsError
 from vitseek.gallery.budget import PixelBudget
 from vitseek.gallery.identity import FileStamp, display
@@ -220,7 +221,7 @@ class Indexer:
     # -- read, embed, save
 
     def _work(self) -> None:
-        workers = self._options.workers or min(MAX_WORKERS, os.cpu_count() or 1)
+        workers = self._options.workers or min(MAX_WORKERS, usable_cores())
         pool = ThreadPoolExecutor(workers, thread_name_prefix="vitseek-read")
         try:
             for reading in self._readings(pool, workers):

@@ -6,7 +6,6 @@ run on several machines all see the same crops, and no state of a random generat
 
 import concurrent.futures
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vitseek.engines.cores import usable_cores
 from vitseek.errors import ImageError, TrainingError, UsageError
 from vitseek.preprocess.image import ImagePreprocessing, decode, to_pixels
 from vitseek.train.sources import ImageList, Skipped
@@ -104,7 +104,7 @@ def load_pictures(
 
 def _in_threads(attempt: Callable[[Path], Any], paths: Sequence[Path]) -> Iterator[Any]:
     """Results in the order of ``paths``; Pillow decodes without the interpreter's lock. A few are in flight at most."""
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, usable_cores())
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(paths), 16 * workers):
             yield from pool.map(attempt, paths[start : start + 16 * workers])

@@ -1,6 +1,5 @@
 """What one running server holds: the gallery and what guards it."""
 
-import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import cast
 
 from django.http import HttpRequest
 
+from vitseek.engines.cores import usable_cores
 from vitseek.gallery.gallery import Gallery
 from vitseek.gallery.records import GalleryStatus
 from vitseek.web.admission import Admission
@@ -42,7 +42,7 @@ class Site:
     def over(cls, gallery: Gallery, options: WebOptions, *, thumbnails: Path) -> "Site":
         """The usual limits: pictures are decoded on as many threads as there are cores, and half of the server's
         threads stay free for pages whatever is asked for."""
-        cores = os.cpu_count() or 2
+        cores = usable_cores()
         drawing = Admission(slots=cores, waiting=max(1, options.threads // 2 - cores), timeout_s=THUMBNAIL_TIMEOUT_S)
         return cls(
             gallery=gallery,
