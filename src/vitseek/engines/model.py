@@ -21,9 +21,10 @@ from vitseek import zoo
 from vitseek.engines.available import ENGINES as ENGINES
 from vitseek.engines.available import engine_for
 from vitseek.engines.base import SpaceKey
+from vitseek.engines.beside_numpy import BesideNumpy
 from vitseek.engines.build import ImageEngine, build_engine, check_engine
 from vitseek.engines.calibration import PICTURES, Calibration, calibrate
-from vitseek.engines.graph_engine import GraphEngine, graph_of
+from vitseek.engines.graph_engine import graph_of
 from vitseek.engines.numba_engine import NumbaEngine
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.reduction import Reduction
@@ -138,7 +139,7 @@ class Model:
     def engine(self) -> str:
         """What computes pictures: the engine asked for, or ``"numpy"`` once that had to be given up."""
         built = self._built  # no lock: this may be asked while a tower is built
-        return built.computes if isinstance(built, GraphEngine | NumbaEngine) else self._asked_engine
+        return built.computes if isinstance(built, BesideNumpy | NumbaEngine) else self._asked_engine
 
     @property
     def precision(self) -> str:
@@ -149,7 +150,7 @@ class Model:
         if self._asked_precision == "float32":
             return "float32"
         engine = self._engine
-        assert isinstance(engine, GraphEngine)
+        assert isinstance(engine, BesideNumpy)
         engine.settle(self.usual_size_px())
         return engine.precision
 
@@ -323,7 +324,7 @@ class Model:
         return graph_of(engine, size_px, pooling=None if tokens else self.pooling)
 
     def _plain_engine(self, done: str) -> NumpyEngine:
-        engine = self._engine.numpy if isinstance(self._engine, GraphEngine | NumbaEngine) else self._engine
+        engine = self._engine.numpy if isinstance(self._engine, BesideNumpy | NumbaEngine) else self._engine
         if not isinstance(engine, NumpyEngine):
             raise ConfigError(f"{self.name} has windows: only plain Vision Transformers are {done}")
         return engine
