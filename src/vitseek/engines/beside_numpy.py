@@ -21,7 +21,7 @@ from vitseek.engines import checked
 from vitseek.engines.checked import Run
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.reduction import NONE, Reduction
-from vitseek.errors import ConfigError
+from vitseek.errors import ConfigError, ShapeError
 from vitseek.models.config import ViTConfig
 from vitseek.models.tokens import Tokens
 from vitseek.models.vit import check_pixels
@@ -108,6 +108,7 @@ class BesideNumpy(ABC):
         ShapeError
             If pictures of that size do not divide into patches.
         """
+        grid_of(self.config, size_px)
         self._run_for_size(size_px, self.pooling, self.numpy.embed_pixels)
 
     def embed_pixels(self, pixels: Array) -> Array:
@@ -203,6 +204,23 @@ class BesideNumpy(ABC):
             "pooling": pooling,
             **self._made_with(),
         }
+
+
+def grid_of(config: ViTConfig, size_px: tuple[int, int]) -> tuple[int, int]:
+    """Return (rows, columns) of patches in pictures of (height, width) pixels.
+
+    Raises
+    ------
+    ShapeError
+        If they do not divide into patches.
+    """
+    side_px = config.patch_size
+    if any(side < side_px or side % side_px for side in size_px):
+        raise ShapeError(
+            f"pictures of {size_px[0]} x {size_px[1]} px (height x width) do not divide into "
+            f"{side_px} px patches: take multiples of {side_px} px"
+        )
+    return size_px[0] // side_px, size_px[1] // side_px
 
 
 def _first_line(error: Exception) -> str:

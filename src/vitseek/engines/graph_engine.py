@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vitseek.engines.beside_numpy import BesideNumpy
+from vitseek.engines.beside_numpy import BesideNumpy, grid_of
 from vitseek.engines.calibration import Calibration, calibrate
 from vitseek.engines.checked import Run
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.onnx_graph import VERSION, build_graph, fits_one_message, save_graph
 from vitseek.engines.reduction import NONE, Reduction
-from vitseek.errors import ConfigError, ShapeError
+from vitseek.errors import ConfigError
 from vitseek.models.config import ViTConfig
 
 Array = NDArray[np.floating]
@@ -131,12 +131,7 @@ def graph_of(
     reduction: Reduction = NONE,
 ) -> Any:
     """Return the graph of an engine for pictures of (height, width) pixels; see :func:`build_graph`."""
-    if any(side < engine.config.patch_size or side % engine.config.patch_size for side in size_px):
-        raise ShapeError(
-            f"pictures of {size_px[0]} x {size_px[1]} px (height x width) do not divide into "
-            f"{engine.config.patch_size} px patches: take multiples of {engine.config.patch_size} px"
-        )
-    rows, columns = (side // engine.config.patch_size for side in size_px)
+    rows, columns = grid_of(engine.config, size_px)
     positions, rotation = engine.places(rows, columns)
     return build_graph(
         engine.weights, engine.config, (rows, columns), positions, rotation,
