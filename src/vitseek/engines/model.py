@@ -403,14 +403,14 @@ def load(
     pos_resize
         Another way to resize the position grid than the model's own; see :class:`vitseek.models.config.ViTConfig`.
     engine
-        What computes: ``"numpy"``; or ``"numba"`` (the same pass, compiled), ``"onnx"`` (ONNX Runtime) or
-        ``"openvino"``, with the extras of those names.
+        What computes: ``"numpy"``; or ``"numba"`` (the same pass, compiled), ``"onnx"`` (ONNX Runtime),
+        ``"openvino"`` or ``"torch"`` (PyTorch, on a GPU where there is one), with the extras of those names.
         In float32 their features belong to the same space: each graph is first compared with NumPy, which computes
         instead, and ``notes`` says so, where they are too far apart. By default NumPy, or for another ``precision``
         an engine that computes in it.
     precision
-        ``"float32"``; or, faster and less exact, in a space of its own: ``"bfloat16"`` (OpenVINO), ``"int8"`` (ONNX
-        Runtime; eight bits, their scale worked out for each batch), or ``"int8-static"`` (OpenVINO, ONNX Runtime;
+        ``"float32"``; or, faster and less exact, in a space of its own: ``"bfloat16"`` (OpenVINO, PyTorch), ``"int8"``
+        (ONNX Runtime; eight bits, their scale worked out for each batch), or ``"int8-static"`` (OpenVINO, ONNX Runtime;
         eight bits, their scale from a calibration).
     calibration
         For ``"int8-static"``: what :meth:`Model.calibrate` made of pictures like those to come.
