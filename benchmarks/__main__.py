@@ -42,6 +42,8 @@ def why_not(name: str) -> str:
         return "not in this version"
     if name == "retrieval" and not (SHARED / "data").is_dir():
         return f"needs the photos in {SHARED}"
+    if name == "gpu" and not sees_gpu():
+        return "PyTorch sees no GPU, or is not installed"
     if name == "families" and (missing := missing_references()):
         return f"needs {' and '.join(missing)}"
     return ""
@@ -50,6 +52,15 @@ def why_not(name: str) -> str:
 def keeps_csv(name: str) -> bool:
     """Whether a benchmark takes ``--csv-dir``."""
     return "add_csv_option(parser)" in (HERE / f"{name}.py").read_text("utf-8")
+
+
+def sees_gpu() -> bool:
+    """Whether PyTorch is there and has an NVIDIA or AMD GPU."""
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def missing_references() -> list[str]:

@@ -16,7 +16,7 @@ from vitseek.errors import ShapeError
 from vitseek.gallery.gallery import Gallery
 from vitseek.preprocess.image import ImagePreprocessing
 
-RUNTIMES = ("numba", "onnx", "openvino")
+RUNTIMES = ("numba", "onnx", "openvino", "torch")
 # Of a feature's length: the tolerance that the check allows, and what is measured with these weights, times ten.
 REAL_WEIGHTS = 2e-5
 
@@ -112,7 +112,7 @@ def test_importing_vitseek_and_loading_with_numpy_imports_no_other_runtime() -> 
     program = """
 import sys, vitseek
 vitseek.load()
-print(sorted({"numba", "llvmlite", "onnx", "onnxruntime", "openvino"} & set(sys.modules)))
+print(sorted({"numba", "llvmlite", "onnx", "onnxruntime", "openvino", "torch"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -41,7 +41,10 @@ def index(
     model: ModelOption = None,
     engine: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What computes the features: numpy (the default), numba, onnx or openvino."),
+        typer.Option(
+            metavar="NAME",
+            help="What computes the features: numpy (the default), numba, onnx, openvino or torch (a GPU).",
+        ),
     ] = None,
     speed: Annotated[
         str | None,

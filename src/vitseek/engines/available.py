@@ -6,20 +6,28 @@ from importlib.util import find_spec
 
 from vitseek.errors import ConfigError
 
-ENGINES = ("numpy", "numba", "onnx", "openvino")
+ENGINES = ("numpy", "numba", "onnx", "openvino", "torch")
 # The packages of each; the extra that brings them has the engine's name.
-PACKAGES = {"numpy": (), "numba": ("numba",), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+PACKAGES = {
+    "numpy": (),
+    "numba": ("numba",),
+    "onnx": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+    "torch": ("torch",),
+}
 # What each computes in; docs/engines.md tells what they mean.
 PRECISIONS = {
     "numpy": ("float32",),
     "numba": ("float32",),
     "onnx": ("float32", "int8", "int8-static"),
     "openvino": ("float32", "bfloat16", "int8-static"),
+    "torch": ("float32", "bfloat16"),
 }
+ALL_TOKENS = ("torch",)  # the engines that leave out no tokens
 # Which engine a precision means where none is named: the first that is installed.
 ENGINES_OF = {
     "float32": ("numpy",),
-    "bfloat16": ("openvino",),
+    "bfloat16": ("openvino", "torch"),
     "int8": ("onnx",),
     "int8-static": ("openvino", "onnx"),
 }

@@ -127,6 +127,16 @@ def build_engine(
         return NumbaEngine(
             params, config, pooling, threads, reduction=reduction, weights_sha256=weights_sha256, report=report
         )
+    if engine == "torch":
+        if reduction:  # available.ALL_TOKENS
+            raise ConfigError(
+                f"{reduction.key()!r}: engine 'torch' leaves out no tokens: take 'none', or another engine"
+            )
+        from vitseek.engines.torch_engine import TorchEngine
+
+        return TorchEngine(
+            params, config, pooling, threads, precision=precision, weights_sha256=weights_sha256, report=report
+        )
     from vitseek.engines.graph_engine import GraphEngine
 
     threads = threads or default_threads()

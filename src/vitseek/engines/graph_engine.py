@@ -1,33 +1,23 @@
-"""A Vision Transformer computed by another runtime than NumPy, from the same weights, and never without a check.
-
-NumPy stays beside it: its folded weights are what graphs are written from, its numbers are what a new graph is measured
-against, and it computes what the runtime does not (attention maps, class scores) or gets wrong. A runtime that fails or
-is further away than its precision allows (:data:`vitseek.engines.checked.TOLERANCES`) is not used again, and the user
-is told once.
-"""
+"""A Vision Transformer computed from ONNX graphs, written from the folded weights of the NumPy engine beside it."""
 
 from __future__ import annotations
 
 import tempfile
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitseek.engines import checked
+from vitseek.engines.beside_numpy import BesideNumpy, grid_of
 from vitseek.engines.calibration import Calibration, calibrate
 from vitseek.engines.checked import Run
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.onnx_graph import VERSION, build_graph, fits_one_message, save_graph
 from vitseek.engines.reduction import NONE, Reduction
-from vitseek.errors import ConfigError, ShapeError
+from vitseek.errors import ConfigError
 from vitseek.models.config import ViTConfig
-from vitseek.models.tokens import Tokens
-from vitseek.models.vit import check_pixels
 
 Array = NDArray[np.floating]
 
@@ -60,18 +50,18 @@ class Runtime(Protocol):
         ...
 
 
-class GraphEngine:
-    """An engine with the methods of :class:`NumpyEngine`, features and tokens computed by ``runtime``.
+class GraphEngine(BesideNumpy):
+    """Features and tokens computed by ``runtime`` from graphs, one for each size of pictures and each output.
 
     Parameters
     ----------
     precision, calibration, reduction
         See :func:`vitseek.engines.build.build_engine`.
-    weights_sha256
-        The identity of ``params``: with it, a check passed is remembered. ``None``: every process checks again.
-    report
-        Told, in one sentence, when the runtime cannot be used.
+    weights_sha256, report
+        See :class:`BesideNumpy`.
     """
+
+    runs_kept = GRAPHS_KEPT
 
     def __init__(
         self,
@@ -91,119 +81,22 @@ class GraphEngine:
             calibration.check(config)
         elif precision == "int8-static":
             raise ConfigError("precision 'int8-static' needs a calibration: see vitseek.load(calibration=...)")
-        self.numpy = NumpyEngine(params, config, pooling, threads, reduction=reduction)
-        self._asked, self._calibration = precision, calibration
-        self.config, self.pooling, self.runtime = config, pooling, runtime
-        self._weights_sha256 = weights_sha256
-        self._report = report
-        self._failed = False
-        self._runs: OrderedDict[tuple[int, int, str | None], Run] = OrderedDict()
-        self._building = threading.Lock()
+        super().__init__(
+            params, config, pooling, threads, precision=precision, reduction=reduction, weights_sha256=weights_sha256,
+            report=report,
+        )  # fmt: skip
+        self.runtime = runtime
+        self._calibration = calibration
 
     @property
-    def embed_dim(self) -> int:
-        """Length of a pooled feature vector."""
-        return self.numpy.embed_dim
+    def name(self) -> str:
+        """As in ``vitseek.load(engine=...)``."""
+        return self.runtime.name
 
     @property
-    def computes(self) -> str:
-        """What computes: the runtime's name, or ``"numpy"`` since that has failed."""
-        return "numpy" if self._failed else self.runtime.name
-
-    @property
-    def precision(self) -> str:
-        """What it computes in: the precision asked for, or ``"float32"`` since the runtime has failed."""
-        return "float32" if self._failed else self._asked
-
-    def settle(self, size_px: tuple[int, int]) -> None:
-        """Compile and check the graph of features for pictures of (height, width) now: afterwards, ``precision`` holds.
-
-        Raises
-        ------
-        ShapeError
-            If pictures of that size do not divide into patches.
-        """
-        self._run_for_size(size_px, self.pooling, self.numpy.embed_pixels)
-
-    def embed_pixels(self, pixels: Array) -> Array:
-        """Return the pooled features, shape (B, embed_dim), not normalised."""
-        return self._run_for(pixels, self.pooling)(pixels)
-
-    def forward(self, pixels: Array) -> Array:
-        """Return all tokens after the final norm, shape (B, N, D)."""
-        return self._run_for(pixels, None)(pixels)
-
-    def tokens(self, pixels: Array, *, attention_blocks: Sequence[int] = ()) -> Tokens:
-        """Return the tokens by name; NumPy computes them where attention weights are asked for."""
-        if attention_blocks:
-            return self.numpy.tokens(pixels, attention_blocks=attention_blocks)
-        return Tokens(
-            all=self.forward(pixels),
-            grid=(pixels.shape[2] // self.config.patch_size, pixels.shape[3] // self.config.patch_size),
-            num_registers=self.config.num_registers,
-            distilled=self.config.distilled,
-            class_token=self.config.class_token,
-        )
-
-    def pool(self, tokens: Tokens) -> Array:
-        """Return what :meth:`embed_pixels` returns, from the tokens of those pixels."""
-        return self.numpy.pool(tokens)
-
-    def classify(self, pixels: Array) -> Array:
-        """Return the logits of the checkpoint's own classes, shape (B, num_classes); computed by NumPy."""
-        return self.numpy.classify(pixels)
-
-    def classify_features(self, features: Array) -> Array:
-        """Return the same from what the head sees, shape (B, D); not for two heads."""
-        return self.numpy.classify_features(features)
-
-    def _run_for(self, pixels: Array, pooling: str | None) -> Run:
-        """The graph for pixels of this size, compiled and checked; NumPy if that failed or there is nothing to do."""
-        check_pixels(self.config, pixels, dtype=self.numpy.weights.dtype)
-        by_numpy = self.numpy.forward if pooling is None else self.numpy.embed_pixels
-        if not len(pixels):
-            return by_numpy
-        height, width = pixels.shape[2:]
-        return self._run_for_size((height, width), pooling, by_numpy)
-
-    def _run_for_size(self, size_px: tuple[int, int], pooling: str | None, by_numpy: Run) -> Run:
-        key = (*size_px, pooling)
-        with self._building:
-            if self._failed:
-                return by_numpy
-            if key not in self._runs:
-                run = self._checked_run(size_px, pooling, by_numpy)
-                if run is None:
-                    self._failed = True
-                    self._runs.clear()
-                    return by_numpy
-                self._runs[key] = run
-                if len(self._runs) > GRAPHS_KEPT:
-                    self._runs.popitem(last=False)
-            self._runs.move_to_end(key)
-            return self._runs[key]
-
-    def _checked_run(self, size_px: tuple[int, int], pooling: str | None, by_numpy: Run) -> Run | None:
-        """Compile a graph and measure it; ``None``, and a word to the user, if it cannot be used."""
-        try:
-            run = self._compile(size_px, pooling)
-            apart = checked.measured(run, by_numpy, size_px, self._facts(size_px, pooling))
-        except Exception as error:  # a foreign runtime raises what it likes; MissingExtraError came before
-            reason = f"failed ({type(error).__name__}: {_first_line(error)})"
-        else:
-            tolerance = checked.tolerance(self._asked, reduced=pooling is not None and bool(self.numpy.reduction))
-            if apart <= tolerance:
-                return run
-            reason = f"gives features {apart:.2g} of their length away from NumPy's ({tolerance:g} is allowed)"
-        if self._asked != "float32" and self._runs:  # its vectors are in a space of this precision already
-            raise ConfigError(
-                f"{self.runtime.version} {reason} for pictures of {size_px[1]} x {size_px[0]} px, and its others "
-                f"are in {self._asked}: take precision 'float32', or pictures of one size"
-            )
-        if self._report is not None:
-            in_it = "" if self._asked == "float32" else f" in {self._asked}"
-            self._report(f"{self.runtime.version} is not used{in_it}, because it {reason}: NumPy computes instead")
-        return None
+    def version(self) -> str:
+        """Name and version of the runtime, for people."""
+        return self.runtime.version
 
     def _compile(self, size_px: tuple[int, int], pooling: str | None) -> Run:
         calibration = self._calibration
@@ -220,19 +113,10 @@ class GraphEngine:
         with tempfile.TemporaryDirectory(prefix="vitseek-") as folder:
             return self.runtime.compile(save_graph(graph, Path(folder) / "graph.onnx")[0], self._asked)
 
-    def _facts(self, size_px: tuple[int, int], pooling: str | None) -> dict[str, Any] | None:
-        if self._weights_sha256 is None:
-            return None
+    def _made_with(self) -> dict[str, Any]:
         return {
-            "weights": self._weights_sha256,
-            "config": self.config.to_dict(),
-            "runtime": self.runtime.version,
             "graph": VERSION,
-            "precision": self._asked,
             "calibration": None if self._calibration is None else self._calibration.digest(),
-            "reduction": self.numpy.reduction.key(),
-            "size_px": size_px,
-            "pooling": pooling,
         }
 
 
@@ -247,19 +131,10 @@ def graph_of(
     reduction: Reduction = NONE,
 ) -> Any:
     """Return the graph of an engine for pictures of (height, width) pixels; see :func:`build_graph`."""
-    if any(side < engine.config.patch_size or side % engine.config.patch_size for side in size_px):
-        raise ShapeError(
-            f"pictures of {size_px[0]} x {size_px[1]} px (height x width) do not divide into "
-            f"{engine.config.patch_size} px patches: take multiples of {engine.config.patch_size} px"
-        )
-    rows, columns = (side // engine.config.patch_size for side in size_px)
+    rows, columns = grid_of(engine.config, size_px)
     positions, rotation = engine.places(rows, columns)
     return build_graph(
         engine.weights, engine.config, (rows, columns), positions, rotation,
         pooling=pooling, fused_attention=fused_attention, calibration=calibration, dynamic=dynamic,
         reduction=reduction,
     )  # fmt: skip
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

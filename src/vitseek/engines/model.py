@@ -21,9 +21,10 @@ from vitseek import zoo
 from vitseek.engines.available import ENGINES as ENGINES
 from vitseek.engines.available import engine_for
 from vitseek.engines.base import SpaceKey
+from vitseek.engines.beside_numpy import BesideNumpy
 from vitseek.engines.build import ImageEngine, build_engine, check_engine
 from vitseek.engines.calibration import PICTURES, Calibration, calibrate
-from vitseek.engines.graph_engine import GraphEngine, graph_of
+from vitseek.engines.graph_engine import graph_of
 from vitseek.engines.numba_engine import NumbaEngine
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.engines.reduction import Reduction
@@ -138,7 +139,7 @@ class Model:
     def engine(self) -> str:
         """What computes pictures: the engine asked for, or ``"numpy"`` once that had to be given up."""
         built = self._built  # no lock: this may be asked while a tower is built
-        return built.computes if isinstance(built, GraphEngine | NumbaEngine) else self._asked_engine
+        return built.computes if isinstance(built, BesideNumpy | NumbaEngine) else self._asked_engine
 
     @property
     def precision(self) -> str:
@@ -149,7 +150,7 @@ class Model:
         if self._asked_precision == "float32":
             return "float32"
         engine = self._engine
-        assert isinstance(engine, GraphEngine)
+        assert isinstance(engine, BesideNumpy)
         engine.settle(self.usual_size_px())
         return engine.precision
 
@@ -323,7 +324,7 @@ class Model:
         return graph_of(engine, size_px, pooling=None if tokens else self.pooling)
 
     def _plain_engine(self, done: str) -> NumpyEngine:
-        engine = self._engine.numpy if isinstance(self._engine, GraphEngine | NumbaEngine) else self._engine
+        engine = self._engine.numpy if isinstance(self._engine, BesideNumpy | NumbaEngine) else self._engine
         if not isinstance(engine, NumpyEngine):
             raise ConfigError(f"{self.name} has windows: only plain Vision Transformers are {done}")
         return engine
@@ -402,14 +403,14 @@ def load(
     pos_resize
         Another way to resize the position grid than the model's own; see :class:`vitseek.models.config.ViTConfig`.
     engine
-        What computes: ``"numpy"``; or ``"numba"`` (the same pass, compiled), ``"onnx"`` (ONNX Runtime) or
-        ``"openvino"``, with the extras of those names.
+        What computes: ``"numpy"``; or ``"numba"`` (the same pass, compiled), ``"onnx"`` (ONNX Runtime),
+        ``"openvino"`` or ``"torch"`` (PyTorch, on a GPU where there is one), with the extras of those names.
         In float32 their features belong to the same space: each graph is first compared with NumPy, which computes
         instead, and ``notes`` says so, where they are too far apart. By default NumPy, or for another ``precision``
         an engine that computes in it.
     precision
-        ``"float32"``; or, faster and less exact, in a space of its own: ``"bfloat16"`` (OpenVINO), ``"int8"`` (ONNX
-        Runtime; eight bits, their scale worked out for each batch), or ``"int8-static"`` (OpenVINO, ONNX Runtime;
+        ``"float32"``; or, faster and less exact, in a space of its own: ``"bfloat16"`` (OpenVINO, PyTorch), ``"int8"``
+        (ONNX Runtime; eight bits, their scale worked out for each batch), or ``"int8-static"`` (OpenVINO, ONNX Runtime;
         eight bits, their scale from a calibration).
     calibration
         For ``"int8-static"``: what :meth:`Model.calibrate` made of pictures like those to come.

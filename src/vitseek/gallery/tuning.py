@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitseek.engines.available import ENGINES, ENGINES_OF, PRECISIONS, is_installed
+from vitseek.engines.available import ALL_TOKENS, ENGINES, ENGINES_OF, PRECISIONS, is_installed
 from vitseek.errors import ConfigError, ImageError, MissingExtraError, UsageError
 from vitseek.evaluate.retrieval import evaluate_leave_one_out
 from vitseek.gallery.shortcuts import MERGED_FAST, MERGED_FASTER, Shortcuts
@@ -92,7 +92,7 @@ def contestants(size_px: int, patch_px: int) -> list[Shortcuts]:
     merged = [Shortcuts(reduction=reduction) for reduction in (MERGED_FAST, MERGED_FASTER)]
     best = [shortcuts for shortcuts in found if shortcuts.precision in ("bfloat16", "int8-static")]
     found += merged
-    found += [Shortcuts(one.engine, one.precision, MERGED_FAST) for one in best]
+    found += [Shortcuts(one.engine, one.precision, MERGED_FAST) for one in best if one.engine not in ALL_TOKENS]
     smaller = round(size_px * SMALLER / patch_px) * patch_px
     return [*found, Shortcuts(size_px=smaller)]
 
