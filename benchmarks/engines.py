@@ -34,7 +34,7 @@ from benchmarks.contest import Contestant, Limits, Outcome, Outputs, WorkerFaile
 from benchmarks.exports import Exports, dinov2_config
 from benchmarks.report import Report, add_csv_option
 from benchmarks.runtimes import gflop
-from vitseek.engines import build, checked
+from vitseek.engines import available, checked
 from vitseek.engines.threads import default_threads
 from vitseek.models.config import VARIANTS, parameter_shapes
 
@@ -141,9 +141,9 @@ class Case:
             settings |= {"model": self.model, "patch": self.patch}
         needs, file = engine.needs, ""
         if engine.make == "vitseek":
-            needs = build.PACKAGES.get(engine.settings["engine"], ())
+            needs = available.PACKAGES.get(engine.settings["engine"], ())
         reason = missing(needs)
-        if engine.make == "vitseek" and engine.settings["engine"] not in build.ENGINES:
+        if engine.make == "vitseek" and engine.settings["engine"] not in available.ENGINES:
             reason = "no engine of that name in this version"
         if engine.file and not reason:  # nothing is exported for who cannot come
             try:

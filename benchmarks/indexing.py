@@ -40,7 +40,7 @@ from benchmarks.forward import random_weights
 from benchmarks.models import random_config
 from benchmarks.report import Report, add_csv_option, cores, installed
 from benchmarks.worker import Prepared, Unavailable
-from vitseek.engines import build
+from vitseek.engines import available
 from vitseek.engines.model import Model, load
 from vitseek.engines.threads import default_threads
 from vitseek.errors import VitseekError
@@ -140,7 +140,7 @@ def in_process(task: Mapping[str, object]) -> Prepared:
         return {"wall_s": wall_s, "processor_s": processor_s, "embed_s": report.embed_s, "again_s": again_s}
 
     runs = {"forward": forward, "reading": lambda: reading(model, photos), "index": index}
-    return Prepared(runs, installed(build.PACKAGES.get(own.engine, ())))
+    return Prepared(runs, installed(available.PACKAGES.get(own.engine, ())))
 
 
 def command(task: Mapping[str, object]) -> Prepared:
@@ -173,7 +173,7 @@ def contestants(tasks: Sequence[Task]) -> list[Contestant]:
     """Two for each engine."""
     found = []
     for task in tasks:
-        reason = "" if task.engine in build.ENGINES else "no engine of that name in this version"
+        reason = "" if task.engine in available.ENGINES else "no engine of that name in this version"
         for name, make in zip(labels(task.engine, task.precision), ("in_process", "command"), strict=True):
             arguments = {"task": vars(task)}
             found.append(
@@ -181,7 +181,7 @@ def contestants(tasks: Sequence[Task]) -> list[Contestant]:
                     name=name,
                     make=f"benchmarks.indexing:{make}",
                     arguments=arguments,
-                    needs=build.PACKAGES.get(task.engine, ()),
+                    needs=available.PACKAGES.get(task.engine, ()),
                     skipped=reason,
                 )
             )
@@ -289,7 +289,7 @@ def main() -> None:
         np.save(folder / "pixels.npy", np.stack([model.preprocess(path) for path in paths]))
         tasks = [
             Task(file, engine, precision, str(photos), str(folder / "pixels.npy"), options.batch_size)
-            for engine, precision in options.engines or [chosen(name) for name in build.ENGINES]
+            for engine, precision in options.engines or [chosen(name) for name in available.ENGINES]
         ]
         outcomes = contest(
             contestants(tasks), rounds=options.rounds, check=different, limits=Limits(1800, 1800), warmups=1

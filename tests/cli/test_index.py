@@ -213,7 +213,7 @@ def _saved(folder: Path) -> int:
 
 def test_an_engine_that_does_not_exist_is_refused_before_anything_is_made(vitseek, photos: Path) -> None:
     said = vitseek("index", photos, "--engine", "abacus", status=2).stderr
-    assert "engine must be one of numpy, numba, onnx, openvino, not 'abacus'" in said
+    assert "engine must be one of numpy, numba, onnx, openvino, torch, not 'abacus'" in said
     assert not (photos / ".vitseek").exists()
 
 
