@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from vitseek.engines.available import ENGINES_OF, engine_for, is_installed
+from vitseek.engines.available import engine_for, is_installed
 from vitseek.errors import ConfigError, UsageError
 
 SPEEDS = ("exact", "fast", "faster")
 # Where nothing but NumPy computes: of the clothing photos' top 10, 0.96 and 0.94 stay with ViT-Ti/16 (docs/engines.md).
+# What a level may take of a precision's engines: PyTorch's bfloat16 is slower than NumPy on most processors.
+FAST_ENGINES = {"bfloat16": ("openvino",), "int8-static": ("openvino", "onnx")}
 MERGED_FAST, MERGED_FASTER = "merge-24", "merge-32"
 
 
@@ -62,7 +64,7 @@ def _level(speed: str) -> Shortcuts:
     if speed == "exact":
         return Shortcuts(precision="float32", reduction="none")
     precision, merged = ("bfloat16", MERGED_FAST) if speed == "fast" else ("int8-static", MERGED_FASTER)
-    if any(is_installed(engine) for engine in ENGINES_OF[precision]):
+    if any(is_installed(engine) for engine in FAST_ENGINES[precision]):
         return Shortcuts(precision=precision)
     return Shortcuts(reduction=merged)
 
