@@ -8,9 +8,9 @@ from vitseek.engines.available import engine_for, is_installed
 from vitseek.errors import ConfigError, UsageError
 
 SPEEDS = ("exact", "fast", "faster")
-# Where nothing but NumPy computes: of the clothing photos' top 10, 0.96 and 0.94 stay with ViT-Ti/16 (docs/engines.md).
 # What a level may take of a precision's engines: PyTorch's bfloat16 is slower than NumPy on most processors.
 FAST_ENGINES = {"bfloat16": ("openvino",), "int8-static": ("openvino", "onnx")}
+# Where nothing but NumPy computes; docs/engines.md tells what they cost.
 MERGED_FAST, MERGED_FASTER = "merge-24", "merge-32"
 
 
