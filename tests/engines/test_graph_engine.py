@@ -53,7 +53,7 @@ class Ask(tuple):  # type: ignore[type-arg]
 @pytest.fixture(autouse=True)
 def no_onnx_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_engine, "graph_of", lambda engine, size_px, *, pooling, **_: Ask((size_px, pooling)))
-    monkeypatch.setattr(graph_engine, "fits_one_message", lambda graph: True)
+    monkeypatch.setattr(graph_engine, "weights_bytes", lambda graph: 0)
 
 
 @pytest.fixture

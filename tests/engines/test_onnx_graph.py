@@ -1,13 +1,14 @@
 """The ONNX graph computes what NumPy computes: every family, every pooling, by each runtime that is installed."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
-from vitseek.engines import onnx_graph
+from vitseek.engines import graph_engine, onnx_graph
 from vitseek.engines.graph_engine import GraphEngine, Runtime, graph_of
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.errors import ShapeError
@@ -134,3 +135,20 @@ def test_pictures_that_do_not_divide_into_patches_are_refused(rng: np.random.Gen
     engine = NumpyEngine(single(random_params(SMALL, rng)), SMALL, threads=1)
     with pytest.raises(ShapeError, match="35 x 50 px"):
         graph_of(engine, (35, 50), pooling=None)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_large_graph_goes_through_a_file_that_is_gone_afterwards(
+    runtime: str, rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_engine, "IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    compiler, compiled = runtime_of(runtime), []
+    usual = compiler.compile
+    monkeypatch.setattr(compiler, "compile", lambda graph, *rest: compiled.append(graph) or usual(graph, *rest))
+    params, pixels = single(random_params(SMALL, rng)), rng.standard_normal((2, 3, 35, 49), dtype=np.float32)
+    engine = GraphEngine(params, SMALL, "cls", compiler, threads=1)
+    np.testing.assert_allclose(engine.embed_pixels(pixels), engine.numpy.embed_pixels(pixels), atol=FLOAT32)
+    assert [type(graph) for graph in compiled] == [type(tmp_path)]
+    assert not list(tmp_path.iterdir())
+    assert engine.computes == runtime

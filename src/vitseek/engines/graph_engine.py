@@ -14,7 +14,7 @@ from vitseek.engines.beside_numpy import BesideNumpy, grid_of
 from vitseek.engines.calibration import Calibration, calibrate
 from vitseek.engines.checked import Run
 from vitseek.engines.numpy_engine import NumpyEngine
-from vitseek.engines.onnx_graph import VERSION, build_graph, fits_one_message, save_graph
+from vitseek.engines.onnx_graph import VERSION, build_graph, save_graph, weights_bytes
 from vitseek.engines.reduction import NONE, Reduction
 from vitseek.errors import ConfigError
 from vitseek.models.config import ViTConfig
@@ -22,6 +22,9 @@ from vitseek.models.config import ViTConfig
 Array = NDArray[np.floating]
 
 GRAPHS_KEPT = 4  # each holds a copy of the weights; another grid or output is another graph
+
+
+IN_MEMORY_BYTES = 64 * 2**20  # of a graph's weights
 
 
 class Runtime(Protocol):
@@ -106,12 +109,13 @@ class GraphEngine(BesideNumpy):
             self.numpy, size_px, pooling=pooling, fused_attention=self.runtime.fused_attention, calibration=calibration,
             dynamic=self._asked == "int8", reduction=NONE if pooling is None else self.numpy.reduction,
         )  # fmt: skip
-        if fits_one_message(graph):
-            message = graph.SerializeToString()
-            del graph  # one copy of the weights less while the runtime makes its own
-            return self.runtime.compile(message, self._asked)
-        with tempfile.TemporaryDirectory(prefix="vitseek-") as folder:
-            return self.runtime.compile(save_graph(graph, Path(folder) / "graph.onnx")[0], self._asked)
+        if weights_bytes(graph) <= IN_MEMORY_BYTES:
+            return self.runtime.compile(graph.SerializeToString(), self._asked)
+        # Through a file a large graph needs no copies of its weights: as a message it would take three more at once.
+        with tempfile.TemporaryDirectory(prefix="vitseek-", ignore_cleanup_errors=True) as folder:
+            file, *_ = save_graph(graph, Path(folder) / "graph.onnx", largest_message_bytes=IN_MEMORY_BYTES)
+            del graph
+            return self.runtime.compile(file, self._asked)
 
     def _made_with(self) -> dict[str, Any]:
         return {

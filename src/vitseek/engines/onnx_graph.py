@@ -97,17 +97,20 @@ def build_graph(
     return writer.write(pooling)
 
 
-def fits_one_message(model: Any) -> bool:
-    """Whether a graph's constants stay within protobuf's limit; its own ``ByteSize`` fails beyond that."""
+def weights_bytes(model: Any) -> int:
+    """How much a graph's constants take; its own ``ByteSize`` fails beyond protobuf's limit."""
     number, byte = import_onnx().TensorProto.FLOAT, import_onnx().TensorProto.INT8
     widths = {number: 4, byte: 1}
-    sizes = (math.prod(constant.dims) * widths.get(constant.data_type, 8) for constant in model.graph.initializer)
-    total: int = sum(sizes)
-    return total <= LARGEST_MESSAGE_BYTES
+    return sum(math.prod(constant.dims) * widths.get(constant.data_type, 8) for constant in model.graph.initializer)
 
 
-def save_graph(model: Any, file: Path) -> list[Path]:
+def save_graph(model: Any, file: Path, *, largest_message_bytes: int = LARGEST_MESSAGE_BYTES) -> list[Path]:
     """Write a graph; one that is too large for a single protobuf message leaves its weights in a second file beside it.
+
+    Parameters
+    ----------
+    largest_message_bytes
+        From which size on there is a second file; runtimes read that without a copy.
 
     Returns
     -------
@@ -115,7 +118,7 @@ def save_graph(model: Any, file: Path) -> list[Path]:
     """
     import onnx
 
-    if fits_one_message(model):
+    if weights_bytes(model) <= min(largest_message_bytes, LARGEST_MESSAGE_BYTES):
         file.write_bytes(model.SerializeToString())
         return [file]
     data = file.with_name(f"{file.name}.data")
