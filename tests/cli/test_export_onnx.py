@@ -47,6 +47,23 @@ def test_tokens_and_another_size_are_written_on_request(run_command: Callable, m
     assert [Path(file).name for file in document["files"]] == ["t.onnx"]
 
 
+def test_a_graph_with_fewer_tokens_says_so_and_computes_what_numpy_does(
+    run_command: Callable, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'vitseek[onnx]'")
+    file = tmp_path / "fewer.onnx"
+    ran = run_command("export", "vitseek-tiny", "--onnx", file, "--reduction", "merge-12")
+    assert ran.status == 0, ran.err
+    pixels = rng.standard_normal((2, 3, 192, 192), dtype=np.float32)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    found = session.run(["features"], {"pixels": pixels})[0]
+    assert checked.distance(found, load(reduction="merge-12").embed_pixels(pixels)) < 1e-4
+    assert checked.distance(found, load().embed_pixels(pixels)) > 1e-3
+    assert {fact.key: fact.value for fact in onnx.load(file).metadata_props}["reduction"] == "merge-12"
+    ran = run_command("export", "vitseek-tiny", "--onnx", file, "--reduction", "merge-12", "--tokens")
+    assert "take one of them" in ran.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

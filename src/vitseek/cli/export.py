@@ -38,6 +38,10 @@ def export(
     tokens: Annotated[
         bool, typer.Option("--tokens", help="With --onnx: all tokens after the final norm, not one vector a picture.")
     ] = False,
+    reduction: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --onnx: leave tokens out on the way, as merge-16 or prune-0.7."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Write a trained model for the NumPy runtime, if both give the same features.
@@ -54,12 +58,17 @@ def export(
       vitseek export runs/dino/last.pt -o models/dino --dtype float16
       vitseek index photos --model clothes.safetensors
       vitseek export dinov2-small --onnx dinov2-small.onnx
+      vitseek export dinov2-small --onnx faster.onnx --reduction merge-24
     """
     if onnx is not None:
-        _export_onnx(str(checkpoint), onnx, size_px, tokens=tokens, overwrite=overwrite, as_json=json)
+        if tokens and reduction:
+            raise UsageError("--tokens gives all tokens, and --reduction leaves some out: take one of them")
+        _export_onnx(
+            str(checkpoint), onnx, size_px, tokens=tokens, reduction=reduction, overwrite=overwrite, as_json=json
+        )
         return
-    if size_px is not None or tokens:
-        raise UsageError("--size and --tokens belong to --onnx FILE")
+    if size_px is not None or tokens or reduction:
+        raise UsageError("--size, --tokens and --reduction belong to --onnx FILE")
     if dtype not in ("float32", "float16"):
         raise UsageError(f"--dtype must be float32 or float16, not {dtype!r}")
     try:
@@ -96,14 +105,16 @@ def export(
         note(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB)")
 
 
-def _export_onnx(model: str, file: Path, size_px: int | None, *, tokens: bool, overwrite: bool, as_json: bool) -> None:
+def _export_onnx(
+    model: str, file: Path, size_px: int | None, *, tokens: bool, reduction: str | None, overwrite: bool, as_json: bool
+) -> None:
     from vitseek.engines.model import load
     from vitseek.engines.onnx_export import export_graph
 
     if model.endswith(".pt") or any(Path(model).glob("*.pt")):
         raise UsageError(f"{model} is a run's checkpoint: export it as it is first, then the file with --onnx {file}")
     with download_bar() as progress:
-        loaded = load(model, progress=progress)
+        loaded = load(model, reduction=reduction or "none", progress=progress)
     done = export_graph(loaded, file, size_px=size_px, tokens=tokens, overwrite=overwrite)
     if as_json:
         print_json({"files": done.files, "input": done.input_shape, "output": done.output, "distance": done.distance})

@@ -321,7 +321,9 @@ class Model:
             If ``onnx`` is not installed.
         """
         engine = self._plain_engine("written as ONNX graphs")
-        return graph_of(engine, size_px, pooling=None if tokens else self.pooling)
+        if tokens:
+            return graph_of(engine, size_px, pooling=None)
+        return graph_of(engine, size_px, pooling=self.pooling, reduction=engine.reduction)
 
     def _plain_engine(self, done: str) -> NumpyEngine:
         engine = self._engine.numpy if isinstance(self._engine, BesideNumpy | NumbaEngine) else self._engine
