@@ -106,6 +106,7 @@ def test_an_engine_of_another_version_is_skipped_before_anything_is_exported(tmp
 
 
 def test_eight_bits_with_fixed_scales_get_a_calibration(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.engines.missing", lambda modules: "")
     monkeypatch.setattr("benchmarks.exports.call", lambda make, arguments, *, limit_s: make.rpartition(":")[2])
     exports = Exports("vit_tiny", 16, 224, tmp_path, say=lambda said: None)
     arguments = CASE.contestant(ours("onnx", "int8-static"), exports).arguments

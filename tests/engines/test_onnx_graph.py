@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.engines.runtimes import RUNTIMES, runtime_of
 from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
 from vitseek.engines import graph_engine, onnx_graph
-from vitseek.engines.graph_engine import GraphEngine, Runtime, graph_of
+from vitseek.engines.graph_engine import GraphEngine, graph_of
 from vitseek.engines.numpy_engine import NumpyEngine
 from vitseek.errors import ShapeError
 from vitseek.models.config import ViTConfig
@@ -18,19 +19,6 @@ from vitseek.models.vit import features, forward_features
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'vitseek[onnx]'")
 
 FLOAT32 = 2e-5  # as test_numpy_engine.py; these weights make numbers up to 10
-RUNTIMES = ("onnx", "openvino")
-
-
-def runtime_of(name: str, threads: int = 1) -> Runtime:
-    if name == "onnx":
-        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'vitseek[onnx]'")
-        from vitseek.engines.onnx_engine import OnnxRuntime
-
-        return OnnxRuntime(threads)
-    pytest.importorskip("openvino", reason="openvino is not installed: pip install 'vitseek[openvino]'")
-    from vitseek.engines.openvino_engine import OpenVino
-
-    return OpenVino(threads)
 
 
 def single(params: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.engines.runtimes import runtime_of
 from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
 from vitseek.engines import calibration as calibrations
 from vitseek.engines import checked, quantise
@@ -74,8 +75,6 @@ def hidden_of(config: ViTConfig, before: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("precision", "runtime"), [(kind, one) for kind, able in RUNTIMES.items() for one in able])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_graphs_of_bytes_stay_near_numpy(family: str, precision: str, runtime: str, rng: np.random.Generator) -> None:
-    from tests.engines.test_onnx_graph import runtime_of
-
     config = dataclasses.replace(SMALL, **FAMILIES[family])
     compiler = runtime_of(runtime)
     pixels = pixels_of(rng)
@@ -111,8 +110,6 @@ def test_one_massive_channel_does_not_cost_the_others_their_precision(rng: np.ra
     """One hidden channel 100 times the others, as in ViT-Ti's eighth block: kept wide, it costs nothing."""
     onnx_runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     assert onnx_runtime
-    from tests.engines.test_onnx_graph import runtime_of
-
     params = {name: value.astype(np.float32) for name, value in random_params(SMALL, rng).items()}
     params["blocks.1.mlp.fc1.weight"][5] *= 100
     pixels = pixels_of(rng)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.engines.runtimes import runtime_of
 from tests.models.random_weights import FAMILIES, SMALL, random_params, rules
 from vitseek.engines import checked
 from vitseek.engines.fold import fold
@@ -191,7 +192,6 @@ def test_everything_but_features_is_computed_from_all_tokens(rng: np.random.Gene
 @pytest.mark.parametrize("family", WITHOUT_ROPE)
 def test_the_graph_leaves_out_what_numpy_does(family: str, text: str, runtime: str, rng: np.random.Generator) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed: pip install 'vitseek[onnx]'")
-    from tests.engines.test_onnx_graph import runtime_of
     from vitseek.engines.graph_engine import GraphEngine
 
     config = dataclasses.replace(DEEP, **FAMILIES[family])
