@@ -36,7 +36,7 @@ Array = NDArray[np.floating]
 Scales = Mapping[str, How]  # by layer
 FLOAT: Scales = MappingProxyType({})
 
-VERSION = 3  # raise it with every change of the graph: checks of older ones are of no use then
+VERSION = 4  # raise it with every change of the graph: checks of older ones are of no use then
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9  # of that opset
 LARGEST_MESSAGE_BYTES = 2**31 - 2**20  # protobuf's limit, with room for the nodes
