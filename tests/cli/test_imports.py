@@ -28,6 +28,12 @@ OTHER_ROOMS = (
     "vitseek.train",
     "vitseek.web",
 )
+OTHER_WORK = frozenset({
+    "vitseek.gallery.by_head", "vitseek.gallery.by_words", "vitseek.gallery.features", "vitseek.gallery.indexing",
+    "vitseek.gallery.predicting", "vitseek.gallery.reading", "vitseek.gallery.tuning", "vitseek.heads",
+    "vitseek.search.where",
+})  # fmt: skip
+"""What a gallery does besides searching without a filter."""
 
 
 def imported(*arguments: str) -> set[str]:
@@ -86,6 +92,8 @@ def test_a_search_for_a_picture_of_the_gallery_touches_no_model(place: Path) -> 
     folder = place / "gallery"
     came = imported("search", str(folder / "a.jpg"), "--gallery", str(folder), "--json")
     assert not packages(came) & HEAVY
+    assert not packages(came) & {"rich"}, "JSON is plain text"
+    assert not came & OTHER_WORK
     assert not within(came, ("vitseek.models", "vitseek.nn", "vitseek.weights", "vitseek.zoo"))
     assert not {module for module in came if module.startswith("PIL.") and module.endswith("Plugin")}
     assert not within(came, OTHER_ROOMS)
@@ -95,11 +103,17 @@ def test_a_search_for_a_new_picture_imports_its_decoder_and_no_other_engine(plac
     came = imported("search", str(place / "query.jpg"), "--gallery", str(place / "gallery"), "--json")
     assert "PIL.JpegImagePlugin" in came  # or the record is not what it seems
     assert not packages(came) & HEAVY
-    assert not came & STRANGE_FORMATS
+    assert not came & (STRANGE_FORMATS | OTHER_WORK)
     assert not within(came, OTHER_ROOMS)
     others = ("numba_kernels", "onnx_engine", "openvino_engine", "torch_engine", "swin_engine", "text_engine")
     assert not came & {f"vitseek.engines.{engine}" for engine in others}
     assert "vitseek.preprocess.text" not in came
+
+
+def test_a_table_of_matches_needs_no_bar_of_progress(place: Path) -> None:
+    came = imported("search", str(place / "query.jpg"), "--gallery", str(place / "gallery"))
+    assert "rich.table" in came
+    assert not came & {"rich.progress", "rich.live"}
 
 
 def test_the_tokenizer_is_imported_for_words_only(place: Path, tiny_clip: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +80,23 @@ def progress_bar() -> Iterator["Progress"]:
 
 @contextmanager
 def download_bar() -> "Iterator[Callable[[str, int, int | None], None]]":
-    """A bar on stderr with bytes, rate and time left; silent when stderr is no terminal."""
+    """A bar on stderr with bytes, rate and time left; silent when stderr is no terminal.
+
+    It is made when something is downloaded: a search hardly ever does, and need not wait for the bar's imports.
+    """
+    with ExitStack() as stack:
+        bars: list[Progress] = []
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if not bars:
+                bars.append(stack.enter_context(_bytes_bar()))
+            [bar] = bars
+            bar.update(bar.task_ids[0], description=name, completed=done, total=total)
+
+        yield show
+
+
+def _bytes_bar() -> "Progress":
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
@@ -92,10 +108,6 @@ def download_bar() -> "Iterator[Callable[[str, int, int | None], None]]":
         TimeRemainingColumn(),
     )
     console = stderr()
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("")
-
-        def show(name: str, done: int, total: int | None) -> None:
-            bar.update(task, description=name, completed=done, total=total)
-
-        yield show
+    bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+    bar.add_task("")
+    return bar

@@ -240,9 +240,11 @@ def _fetched(queries: "list[Expression]", *, allow_private: bool, offline: bool)
     """The queries with the pictures of their addresses, which the montage shows too."""
     from vitseek.gallery.queries import fetch_addresses
 
+    if not any(term.kind == "address" for query in queries for term in query.active):
+        return queries
     allowed: Addresses = "any" if allow_private else "public"
     console = stderr()
-    if not console.is_terminal or not any(term.kind == "address" for query in queries for term in query.active):
+    if not console.is_terminal:
         return [fetch_addresses(query, allowed, offline=offline) for query in queries]
     with console.status("fetching a picture …"):
         return [fetch_addresses(query, allowed, offline=offline) for query in queries]

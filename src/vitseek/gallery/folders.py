@@ -3,13 +3,20 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from vitseek.errors import GalleryNotFoundError, ImageNotFoundError, OutsideGalleryError
 from vitseek.gallery.identity import display
-from vitseek.gallery.indexing import Scope
 from vitseek.gallery.stores.catalog import Catalog, Root
 
 PathLike = str | os.PathLike[str]
+
+
+class Scope(NamedTuple):
+    """A part of a root to look at: everything (b""), a folder (ends in "/"), or one file."""
+
+    root: Root
+    raw_path: bytes
 
 
 def absolute(path: PathLike) -> Path:

@@ -10,12 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitseek.errors import GalleryNotFoundError, ImageNotFoundError, UsageError
-from vitseek.gallery import features, place
-from vitseek.gallery.by_head import ByHead
-from vitseek.gallery.by_words import ByWords
-from vitseek.gallery.features import ImportReport
+from vitseek.gallery import place
 from vitseek.gallery.folders import Folders, PathLike, absolute
-from vitseek.gallery.indexing import Indexer, IndexOptions, Progress
 from vitseek.gallery.labelling import Labelling
 from vitseek.gallery.labels import Labels
 from vitseek.gallery.lock import Holder, WriteLock
@@ -31,10 +27,12 @@ from vitseek.gallery.spaces import Downloading, EmbeddingModel, Sample, Space
 from vitseek.gallery.status import check, status
 from vitseek.gallery.stores.catalog import Catalog, Root
 from vitseek.gallery.stores.sqlite import Database
-from vitseek.search import where as filters
 from vitseek.search.results import Match
 
+# What only some calls need is imported in them: a cold search imports none of it.
 if TYPE_CHECKING:
+    from vitseek.gallery.features import ImportReport
+    from vitseek.gallery.indexing import Progress
     from vitseek.gallery.tuning import Tuning
 
 RECORDS_AT_ONCE = 1000
@@ -116,8 +114,6 @@ class Gallery(Labelling):
         )  # fmt: skip
         self._searcher = Searcher(self._catalog, self._matrices, self._models)
         self._labels = Labels(self._catalog)
-        self._by_words = ByWords(self._catalog, self._matrices, self._models, self._classify_lock)
-        self._by_head = ByHead(self._catalog, self._models, self._classify_lock)
         try:
             for root in map(absolute, roots or ()):
                 self._folders.add(root)
@@ -213,7 +209,7 @@ class Gallery(Labelling):
         restore_removed: bool = False,
         retry_unreadable: bool = False,
         rehash: bool = False,
-        progress: Progress | None = None,
+        progress: "Progress | None" = None,
     ) -> IndexReport:
         """Bring the index up to date; interrupted at any moment, the next call goes on.
 
@@ -237,6 +233,8 @@ class Gallery(Labelling):
         StorageError
             If the disk is full; what was saved stays.
         """
+        from vitseek.gallery.indexing import Indexer, IndexOptions
+
         for name, value in (("batch_size", batch_size), ("workers", workers)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1; it is {value}")
@@ -427,6 +425,8 @@ class Gallery(Labelling):
     def _matching(self, where: str | None) -> NDArray[np.int64]:
         if not where:
             return self._catalog.ids()
+        from vitseek.search import where as filters
+
         return self._catalog.ids(*filters.parse(where).to_sql())
 
     def vectors(self, space: str | int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -498,11 +498,13 @@ class Gallery(Labelling):
         -------
         how many images
         """
+        from vitseek.gallery import features
+
         return features.export(self._catalog, self._models.space(space), absolute(path))
 
     def import_features(
         self, path: PathLike, *, space: str | None = None, model: ModelLike | None = None
-    ) -> ImportReport:
+    ) -> "ImportReport":
         """Take features from an .npz file for the images of this gallery's folders.
 
         Parameters
@@ -519,6 +521,8 @@ class Gallery(Labelling):
         ------
         FeaturesError, GalleryMismatchError, GalleryLockedError
         """
+        from vitseek.gallery import features
+
         file = absolute(path)
         values, paths, facts, read = features.load(file)
         with self._lock("importing features"):

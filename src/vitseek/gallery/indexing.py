@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from vitseek.engines.cores import usable_cores
 from vitseek.errors import StorageError, WeightsError
 from vitseek.gallery.budget import PixelBudget
+from vitseek.gallery.folders import Scope
 from vitseek.gallery.identity import FileStamp, display
 from vitseek.gallery.rate import Rate
 from vitseek.gallery.reading import Reading, read_image
@@ -42,13 +43,6 @@ MAX_WORKERS = 8
 AHEAD_BYTES = 64 * 2**20  # pixels that wait for the model, besides those of a batch
 
 Progress = Callable[[IndexProgress], None]
-
-
-class Scope(NamedTuple):
-    """A part of a root to look at: everything (b""), a folder (ends in "/"), or one file."""
-
-    root: Root
-    raw_path: bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,22 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitseek.gallery.by_head import ByHead, HeadKeywords
-from vitseek.gallery.by_words import ByWords, ZeroShotKeywords
 from vitseek.gallery.labels import USER, Labels, Probabilities, checked_source
 from vitseek.gallery.lock import Holder, WriteLock
+from vitseek.gallery.matrix import MatrixCache
+from vitseek.gallery.models import Models
 from vitseek.gallery.place import Layout
-from vitseek.gallery.predicting import PredictionReport
 from vitseek.gallery.stores.catalog import Catalog
+
+if TYPE_CHECKING:  # a cold search imports nothing of how models label
+    from vitseek.gallery.by_head import HeadKeywords
+    from vitseek.gallery.by_words import ZeroShotKeywords
+    from vitseek.gallery.predicting import PredictionReport
 
 
 class Labelling:
@@ -22,8 +26,8 @@ class Labelling:
     _catalog: Catalog
     _layout: Layout
     _labels: Labels
-    _by_words: ByWords
-    _by_head: ByHead
+    _matrices: MatrixCache
+    _models: Models
     _lock_timeout_s: float
     _waiting: Callable[[Holder | None], None] | None
 
@@ -71,7 +75,9 @@ class Labelling:
         among = None if where is None else self._matching(where).tolist()
         return self._labels.predictions.remove_source(checked_source(source), among)
 
-    def classify_zero_shot(self, labels: Iterable[str] | str, **options: Unpack[ZeroShotKeywords]) -> PredictionReport:
+    def classify_zero_shot(
+        self, labels: Iterable[str] | str, **options: Unpack["ZeroShotKeywords"]
+    ) -> "PredictionReport":
         """Label images by words: each label becomes a vector of text, and an image gets the nearest.
 
         The stored vectors of a space whose model reads text are used; no image is opened. What the same source said
@@ -105,9 +111,12 @@ class Labelling:
         ------
         UsageError, FilterSyntaxError, TextUnsupportedError, GalleryEmptyError, GalleryLockedError
         """
-        return self._by_words.run([labels] if isinstance(labels, str) else list(labels), **options)
+        from vitseek.gallery.by_words import ByWords
 
-    def classify_head(self, **options: Unpack[HeadKeywords]) -> PredictionReport:
+        by_words = ByWords(self._catalog, self._matrices, self._models, self._classify_lock)
+        return by_words.run([labels] if isinstance(labels, str) else list(labels), **options)
+
+    def classify_head(self, **options: Unpack["HeadKeywords"]) -> "PredictionReport":
         """Label images with the classes that a checkpoint was trained on, such as ImageNet's thousand.
 
         Where the stored vectors are exactly what the head sees, they are used; else every image is opened, and an
@@ -128,7 +137,9 @@ class Labelling:
         ------
         UsageError, FilterSyntaxError, GalleryEmptyError, GalleryLockedError
         """
-        return self._by_head.run(**options)
+        from vitseek.gallery.by_head import ByHead
+
+        return ByHead(self._catalog, self._models, self._classify_lock).run(**options)
 
     def _classify_lock(self) -> WriteLock:
         timeout_s, waiting = self._lock_timeout_s, self._waiting

@@ -4,7 +4,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from vitseek.gallery.models import Models, empty
 from vitseek.gallery.queries import Addresses, Report, Resolved, fetch_addresses, resolve
 from vitseek.gallery.spaces import Space
 from vitseek.gallery.stores.catalog import Catalog
-from vitseek.search import where as filters
 from vitseek.search.fusion import Fusion, Side, combine, fuse
 from vitseek.search.query import Expression, remarks
 from vitseek.search.results import Match
@@ -79,7 +78,7 @@ class Searcher:
 
     def search(self, queries: Sequence[Expression], options: SearchOptions) -> list[list[Match]]:
         """See :meth:`vitseek.gallery.gallery.Gallery.search`."""
-        clause = filters.parse(options.where).to_sql() if options.where else None
+        clause = _clause(options.where)
         say = _once(options.report)
         default = self._models.space(options.space)
         if not queries:
@@ -229,6 +228,14 @@ class Searcher:
             for number, score in hits
             if (record := records.get(number)) is not None  # deleted by another process a moment ago
         ]
+
+
+def _clause(where: str | None) -> tuple[str, list[Any]] | None:
+    if not where:
+        return None
+    from vitseek.search.where import parse
+
+    return parse(where).to_sql()
 
 
 def _fill(space: Space) -> str:
