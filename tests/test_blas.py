@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from vitseek import blas
-from vitseek.blas import faster_kernels, prefer_faster_kernels
+from vitseek.blas import faster_kernels, limit_threads, prefer_faster_kernels
 
 
-def cpuinfo(vendor="AuthenticAMD", family="25", flags="fpu avx2 avx512f avx512_bf16"):
+def cpuinfo(vendor="AuthenticAMD", family="25", flags="fpu fma avx2 avx512f avx512_bf16"):
     core = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\nflags\t\t: {flags}\n"
     return f"{core}\n{core.replace(': 0', ': 1')}"
 
@@ -20,7 +20,12 @@ def cpuinfo(vendor="AuthenticAMD", family="25", flags="fpu avx2 avx512f avx512_b
     [
         (cpuinfo(), "Haswell"),  # Zen 4
         (cpuinfo(flags="fpu avx2"), None),  # Zen 3: OpenBLAS takes AVX2 anyway
-        (cpuinfo(family="26"), None),  # Zen 5 has full AVX-512
+        (cpuinfo(family="26"), None),  # Zen 5 has full AVX-512: its kernels are the fastest
+        (cpuinfo(family="26", flags="fpu avx2 avx512f avx512_bf16 avx512_vp2intersect avx_vnni"), None),
+        (cpuinfo(flags="fpu sse4_2"), None),  # a hypervisor hides it all: Haswell's kernels would not run
+        (cpuinfo(flags="fpu avx2 avx512f"), None),
+        (cpuinfo(flags="fpu fma avx512f"), None),
+        (cpuinfo(family="16", flags="fpu sse3 sse4a"), None),  # K10
         (cpuinfo(vendor="GenuineIntel", family="6"), None),
         ("", None),
         ("processor: 0\nBogoMIPS: 50.0\nFeatures: fp asimd\n", None),  # ARM
@@ -67,14 +72,49 @@ def test_the_kernels_are_set_before_numpy_is_loaded(zen_4):
     assert os.environ[blas.VARIABLE] == "Haswell"
 
 
+@pytest.fixture
+def two_cores(monkeypatch):
+    """A process that may run on two cores, has not seen NumPy, and was told nothing about threads."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    for name in blas.THREADS:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "numpy", raising=False)
+
+
+def test_a_container_s_limit_becomes_openblas_s(two_cores):
+    assert limit_threads(1) == 1
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+
+
+def test_without_a_limit_openblas_counts_the_cores_itself(two_cores):
+    assert limit_threads(2) is None
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.parametrize("name", blas.THREADS)
+def test_the_user_s_number_of_threads_is_left_alone(two_cores, monkeypatch, name):
+    monkeypatch.setenv(name, "2")
+
+    assert limit_threads(1) is None
+    assert [os.environ.get(one) for one in blas.THREADS].count(None) == 2
+
+
+def test_threads_are_not_limited_when_numpy_is_there_already(two_cores, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", object())
+
+    assert limit_threads(1) is None
+
+
 def test_the_program_chooses_before_it_imports_numpy():
     """In a fresh interpreter, since here NumPy is loaded."""
     code = (
         "import sys, vitseek.cli.app, vitseek.blas as blas\n"
         "blas.prefer_faster_kernels = lambda: print('numpy' in sys.modules)\n"
+        "blas.limit_threads = lambda cores: print('numpy' in sys.modules, cores >= 1)\n"
         "sys.argv = ['vitseek', '--version']\n"
         "vitseek.cli.app.main()"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
-    assert printed.splitlines()[0] == "False"
+    assert printed.splitlines()[:2] == ["False", "False True"]

@@ -1,11 +1,14 @@
 """A container's limit on processor time counts as cores, wherever it is written."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from vitseek.engines import cores
 from vitseek.engines.cores import quota, usable_cores
@@ -81,27 +84,89 @@ assert np.allclose(batch[:1], single, atol=1e-4), abs(batch[:1] - single).max()
     assert ran.returncode == 0, ran.stderr
 
 
-def test_a_processor_without_avx_gives_the_same_features(tmp_path: Path) -> None:
-    """NumPy and OpenBLAS as they are on such a processor, in processes of their own."""
-    program = """
+@pytest.mark.hostile
+def test_the_limit_of_a_real_control_group_counts() -> None:
+    """A process in a group with half a core; needs the rights to make one (root, or a delegated one)."""
+    mount = cores.CGROUPS / "cpu" if (cores.CGROUPS / "cpu").is_dir() else cores.CGROUPS
+    group = mount / f"vitseek-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        try:
+            if (group / "cpu.max").exists():
+                (group / "cpu.max").write_text("50000 100000")
+            else:
+                (group / "cpu.cfs_quota_us").write_text("50000")
+        except OSError as error:
+            pytest.skip(f"control groups do not limit processor time here: {error}")
+        program = f"""
+from pathlib import Path
+Path({str(group / "cgroup.procs")!r}).write_text("0")
+from vitseek.engines import cores
+from vitseek.engines.threads import default_threads
+print(cores.quota(cores.CGROUPS, cores.MEMBERSHIP), cores.usable_cores(), default_threads())
+"""
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert (ran.stdout.split(), ran.stderr) == (["0.5", "1", "1"], "")
+    finally:
+        group.rmdir()
+
+
+FEATURES = """
 import sys, numpy as np, vitseek
-pixels = np.random.default_rng(0).standard_normal((2, 3, 192, 192), dtype=np.float32)
+from numpy._core import _multiarray_umath as inner
+from threadpoolctl import threadpool_info
+print(*{library["architecture"] for library in threadpool_info()})
+print(*(name for name in inner.__cpu_dispatch__ if inner.__cpu_features__[name]))
+pixels = np.random.default_rng(0).standard_normal((3, 3, 192, 192), dtype=np.float32)
 np.save(sys.argv[1], vitseek.load().embed_pixels(pixels))
 """
-    old = {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": old_features()}
-    for name, variables in (("usual", {}), ("old", old)):
-        subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path / name)], env={**os.environ, **variables}, check=True,
-            capture_output=True, timeout=120,
-        )  # fmt: skip
-    from numpy import linalg, load
-
-    usual, found = load(tmp_path / "usual.npy"), load(tmp_path / "old.npy")
-    assert linalg.norm(found - usual, axis=1).max() < 1e-5 * linalg.norm(usual, axis=1).min()
+WITHOUT_AVX512 = ("X86_V3", "AVX2", "FMA3", "AVX", "F16C")  # older NumPys name the parts
 
 
-def old_features() -> str:
-    """What NumPy found here beyond its least, which it is asked to do without."""
-    from numpy._core import _multiarray_umath as inner
+@pytest.mark.parametrize(
+    ("kernels", "left"), [("Haswell", WITHOUT_AVX512), ("Nehalem", ()), ("Prescott", ())], ids=lambda value: str(value)
+)
+def test_an_older_processor_gives_the_same_features(tmp_path: Path, kernels: str, left: tuple[str, ...]) -> None:
+    """NumPy and OpenBLAS as they are on such a processor, in processes of their own."""
+    there, _ = features_with(tmp_path / "usual.npy", {})
+    if "openblas" not in blas_libraries() or platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("only OpenBLAS on x86 can be told to be older than the processor")
+    known = [name for name in there if name in left]
+    old = {"OPENBLAS_CORETYPE": kernels, "NPY_DISABLE_CPU_FEATURES": " ".join(set(there) - set(known))}
+    features, architectures = features_with(tmp_path / "old.npy", old)
+    assert features == known, "NumPy does without"
+    assert not {"SkylakeX", "Cooperlake", "Sapphirerapids"} & set(architectures), "and so does OpenBLAS"
+    assert left or "Haswell" not in architectures
+    usual, found = np.load(tmp_path / "usual.npy"), np.load(tmp_path / "old.npy")
+    assert np.linalg.norm(found - usual, axis=1).max() < 1e-5 * np.linalg.norm(usual, axis=1).min()
 
-    return " ".join(name for name in inner.__cpu_dispatch__ if inner.__cpu_features__.get(name))
+
+@pytest.mark.slow
+def test_the_engine_s_own_tests_pass_on_a_processor_without_avx(tmp_path: Path) -> None:
+    there, _ = features_with(tmp_path / "usual.npy", {})
+    old = {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": " ".join(there)}
+    here = Path(__file__).parent
+    files = [here / f"test_{name}.py" for name in ("numpy_engine", "swin_engine", "text_engine", "model", "chunks")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, files)],
+        env={**os.environ, **old}, capture_output=True, text=True, check=False, cwd=here.parents[1],
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout[-3000:]
+
+
+def features_with(file: Path, variables: dict[str, str]) -> tuple[list[str], list[str]]:
+    """Save features of the embedded model; return NumPy's optional features in use, and OpenBLAS's kernels."""
+    usual = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
+    ran = subprocess.run(
+        [sys.executable, "-c", FEATURES, str(file)], env={**usual, **variables}, check=True, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    kernels, features = ran.stdout.splitlines()
+    return features.split(), kernels.split()
+
+
+def blas_libraries() -> set[str]:
+    return {library["internal_api"] for library in threadpool_info() if library["user_api"] == "blas"}

@@ -219,7 +219,7 @@ def test_pixels_of_a_wrong_shape_are_refused_before_anything_is_compiled(params:
     assert (runtime.compiled, engine.computes) == ([], "obedient")
 
 
-@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+@pytest.mark.parametrize("engine", [name for name in available.ENGINES if available.PACKAGES[name]])
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = available.PACKAGES[engine][-1]
     monkeypatch.setattr(available, "find_spec", lambda name: None if name == missing else object())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.engines.two_towers import loaded_towers
 from vitseek.engines import checked
@@ -106,6 +107,42 @@ print((time.process_time() - used) / (time.perf_counter() - wall))
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert float(done.stdout) < 1.2, "cores in use at a time"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to cores")
+@pytest.mark.parametrize("threads", ["0", "abc", "4,2"])  # the last is OpenMP's: four, and two in each of them
+def test_one_core_and_strange_thread_counts_work_with_every_engine(engine: str, threads: str) -> None:
+    program = f"""
+import os
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+import numpy as np, vitseek
+from vitseek.engines.checked import distance
+model = vitseek.load(engine={engine!r})
+pixels = np.random.default_rng(0).standard_normal((3, 3, 192, 192), dtype=np.float32)
+apart = distance(model.embed_pixels(pixels), vitseek.load().embed_pixels(pixels))
+assert (model.engine, model.late_notes) == ({engine!r}, []), model.late_notes
+assert apart < {REAL_WEIGHTS}, apart
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": threads}, capture_output=True,
+        text=True, check=False, timeout=240,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_pictures_of_many_sizes_give_numpy_s_features(engine: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """More sizes than runs are kept, mixed, with one that comes again at the end."""
+    sizes = [(32 * width, 32 * height) for width, height in ((6, 6), (6, 7), (7, 6), (6, 8), (8, 6), (6, 9), (6, 6))]
+    pictures = []
+    for number, size in enumerate(sizes):
+        pictures.append(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(pictures[-1])
+    numpy, other = load(preprocess="short-side"), load(preprocess="short-side", engine=engine)
+    assert len({numpy.preprocess(picture).shape for picture in pictures}) == 6
+    found, wanted = other.embed(pictures), numpy.embed(pictures)
+    assert checked.distance(found, wanted) < REAL_WEIGHTS
+    assert (other.engine, other.late_notes) == (engine, [])
 
 
 def test_importing_vitseek_and_loading_with_numpy_imports_no_other_runtime() -> None:

@@ -13,6 +13,7 @@ import typer
 
 from vitseek import blas
 from vitseek.cli.common import printable
+from vitseek.engines.cores import usable_cores
 from vitseek.errors import VitseekError
 from vitseek.version import __version__
 
@@ -78,6 +79,7 @@ def main() -> None:
     # Imports make many objects and no garbage: looking for it costs a cold search some percent of its time.
     gc.set_threshold(GC_THRESHOLD)
     blas.prefer_faster_kernels()
+    blas.limit_threads(usable_cores())
     called = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         build((called,) if called in COMMANDS else COMMANDS)()

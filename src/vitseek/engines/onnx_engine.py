@@ -37,7 +37,7 @@ class OnnxRuntime:
     def __init__(self, threads: int) -> None:
         try:
             import onnxruntime
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # OSError: a library of it that the system cannot load
             raise MissingExtraError(
                 f"engine 'onnx' needs ONNX Runtime: pip install 'vitseek[onnx]' ({error})"
             ) from error

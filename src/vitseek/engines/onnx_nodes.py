@@ -17,7 +17,7 @@ def import_onnx() -> Any:
     """Return the package ``onnx``, or say which extra brings it."""
     try:
         import onnx
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise MissingExtraError(
             f"an ONNX graph is written with the package onnx: pip install 'vitseek[onnx]' ({error})"
         ) from error

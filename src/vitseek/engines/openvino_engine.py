@@ -35,7 +35,7 @@ class OpenVino:
     def __init__(self, threads: int) -> None:
         try:
             import openvino
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # OSError: a library of it that the system cannot load
             raise MissingExtraError(
                 f"engine 'openvino' needs OpenVINO: pip install 'vitseek[openvino]' ({error})"
             ) from error

@@ -74,7 +74,7 @@ class TorchEngine(BesideNumpy):
     ) -> None:
         try:
             import torch
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # OSError: a library of it that the system cannot load
             raise MissingExtraError(f"engine 'torch' needs PyTorch: pip install 'vitseek[torch]' ({error})") from error
         self._torch: Any = torch
         self.device = choose_device(torch, device or os.environ.get(DEVICE_VARIABLE))
