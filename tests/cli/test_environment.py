@@ -79,7 +79,7 @@ def test_an_engine_with_wrong_numbers_is_told_once_and_numpy_s_vectors_are_kept(
     monkeypatch.setattr(available, "find_spec", lambda name: object())
     monkeypatch.setattr(build, "_runtime", lambda engine, threads: Wrong())
     monkeypatch.setattr(graph_engine, "graph_of", lambda *_, **__: Message())
-    monkeypatch.setattr(graph_engine, "fits_one_message", lambda graph: True)
+    monkeypatch.setattr(graph_engine, "weights_bytes", lambda graph: 0)
     ran = run_command("index", photos, "--engine", "onnx", "--batch-size", "2", *output)
     assert ran.status == 0, ran.err
     told = json.loads(ran.out)["notes"] if output else ran.err.splitlines()
