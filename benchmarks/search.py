@@ -37,6 +37,7 @@ from benchmarks.report import Report, add_csv_option, cores
 from benchmarks.searchers import K
 from benchmarks.worker import Prepared
 
+ANSWERED_IMAGES = 240  # of the gallery that is asked cold and warm
 QUERIES = 64
 SINGLES = {10_000: 64, 100_000: 16}  # single queries in a turn; 4 above
 NEARLY_ALL = 0.99  # of what exact search finds: two rows may be closer to each other than float32 can tell
@@ -233,8 +234,9 @@ def answers(rounds: int, report: Report) -> None:
     """From a picture to the answer: cold and warm."""
     with tempfile.TemporaryDirectory(prefix="vitseek-answers-") as place:
         os.environ["VITSEEK_STATE"] = str(Path(place) / "state")
-        gallery, query = make_gallery(Path(place) / "pictures")
-        pictures = {"a picture of the gallery": str(gallery / "007.jpg"), "a new picture": str(query)}
+        gallery = Path(place) / "pictures"
+        _, query = make_gallery(gallery, Path(place) / "small.safetensors", ANSWERED_IMAGES)
+        pictures = {"a picture of the gallery": str(gallery / "00007.png"), "a new picture": str(query)}
         commands = {name: ["search", "--gallery", str(gallery), picture] for name, picture in pictures.items()}
         outcomes = contest(
             [
