@@ -5,6 +5,7 @@ import threading
 import pytest
 from threadpoolctl import threadpool_info
 
+from vitseek.engines import threads
 from vitseek.engines.threads import BLAS, BlasGuard, default_threads, run_together
 
 
@@ -35,6 +36,18 @@ def test_default_threads_are_those_this_process_may_use(monkeypatch: pytest.Monk
     assert default_threads() >= 1
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0}, raising=False)
     assert default_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("listed", "wanted"), [("2,1", 2), (" 1 , 4", 1), ("9,2", 3), ("0,2", 3), ("abc,2", 3), (",", 3), ("-1,2", 3)]
+)
+def test_the_outer_level_of_nested_openmp_threads_counts(
+    listed: str, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "usable_cores", lambda: 3)
+    monkeypatch.setattr(BLAS, "usual_threads", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", listed)
+    assert default_threads() == wanted
 
 
 def test_jobs_run_at_once_and_the_first_in_the_calling_thread() -> None:

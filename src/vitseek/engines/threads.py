@@ -6,6 +6,7 @@ With whole images (or halves of one) on a core each, all steps run in parallel a
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,13 @@ BLAS = BlasGuard()
 def default_threads() -> int:
     """Return the cores this process may use, or fewer if OMP_NUM_THREADS or OPENBLAS_NUM_THREADS says so."""
     cores = usable_cores()
-    return max(1, min(cores, BLAS.usual_threads() or cores))
+    return max(1, min(cores, BLAS.usual_threads() or cores, _outer_threads() or cores))
+
+
+def _outer_threads() -> int | None:
+    """The first number of an OMP_NUM_THREADS for nested levels, such as "4,2", which OpenBLAS does not understand."""
+    outer, comma, _ = os.environ.get("OMP_NUM_THREADS", "").partition(",")
+    return int(outer) if comma and outer.strip().isdecimal() else None
 
 
 def run_together(jobs: Sequence[Callable[[], None]], *, on_failure: Callable[[], None] | None = None) -> None:
