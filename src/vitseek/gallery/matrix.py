@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vitseek.gallery.lock import writer
 from vitseek.gallery.place import Layout
 from vitseek.gallery.prefixes import FROM_ROWS, read_prefix, write_prefix
+from vitseek.gallery.row_file import RowFile
 from vitseek.gallery.sealed import HEADER_BYTES, seal, unseal
 from vitseek.gallery.spaces import Space
 from vitseek.gallery.stores.catalog import Catalog
@@ -184,9 +185,8 @@ class MatrixCache:
             self._prefix_file(space).unlink(missing_ok=True)
             return
         shape = header["count"], header["dim"]
-        rows = np.memmap(self.file(space), "<f4", "r", HEADER_BYTES, shape).view(np.ndarray)
         # Without it the search reads everything and finds the same; the next run tries again.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), RowFile(self.file(space), HEADER_BYTES, shape) as rows:
             write_prefix(self._prefix_file(space), rows, rows_crc=header["rows_crc"])
 
     def _prefix_file(self, space: Space) -> Path:

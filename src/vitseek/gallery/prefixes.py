@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitseek.gallery.sealed import HEADER_BYTES, seal, unseal
-from vitseek.search.prefix import Prefix, build, choose_width, principal_axes
+from vitseek.search.prefix import BUILD_ROWS, Prefix, RowSource, build, choose_width, principal_axes
 
 MAGIC = "vitseek prefix 1"
 FROM_ROWS = 100_000  # below, exact search takes no more than 6 ms
@@ -24,8 +24,8 @@ TOLERANCE = 1e-4
 Rows = NDArray[np.float32]
 
 
-def write_prefix(file: Path, matrix: Rows, *, rows_crc: int) -> None:
-    """Write the prefix of a matrix whose rows have that checksum.
+def write_prefix(file: Path, matrix: RowSource, *, rows_crc: int) -> None:
+    """Write the prefix of a matrix whose rows have that checksum; a part of them is in memory at a time.
 
     Raises
     ------
@@ -41,13 +41,9 @@ def write_prefix(file: Path, matrix: Rows, *, rows_crc: int) -> None:
             front = np.ascontiguousarray(axes[:, :width], "<f4").tobytes()
             out.write(seal(header | {"axes_crc": zlib.crc32(front)}))
             out.write(front)
-            if width:
-                out.truncate(out.tell() + 4 * len(matrix) * (width + 1))
-        if width:
-            rows = np.memmap(temporary, "<f4", "r+", HEADER_BYTES + len(front), (len(matrix), width + 1))
-            build(matrix, axes, width, out=rows)
-            rows.flush()
-            del rows
+            for start in range(0, len(matrix) if width else 0, BUILD_ROWS):
+                short = build(matrix[start : start + BUILD_ROWS], axes, width)
+                out.write(short.rows.astype("<f4", copy=False).tobytes())
         temporary.replace(file)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ length of the rest added.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,15 @@ THRESHOLD_STEP = 61  # every 61st bound is looked at to find out where the best 
 NOT_ENOUGH_TO_GAIN = 2048  # rows of a filter below which the exact search is faster
 
 
+class RowSource(Protocol):
+    """Rows of a matrix (n, D): an array, or what reads them from a file by slices and row numbers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, wanted: Any, /) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix:
     """The rotation, and the short rows.
@@ -67,15 +77,19 @@ class Prefix:
         return upper
 
 
-def principal_axes(matrix: Floats) -> NDArray[np.float32]:
+def principal_axes(matrix: RowSource) -> NDArray[np.float32]:
     """Axes of the second moment of a sample of the rows, the longest first; shape (D, D), orthonormal columns."""
-    sample = _sample(matrix, SAMPLED_ROWS).astype(np.float64)
-    sample = sample[np.isfinite(sample).all(axis=1)]
-    _, axes = np.linalg.eigh(sample.T @ sample)
+    sample = _sample(matrix, SAMPLED_ROWS)
+    moment = np.zeros((sample.shape[1], sample.shape[1]))
+    for start in range(0, len(sample), BUILD_ROWS):
+        part = sample[start : start + BUILD_ROWS].astype(np.float64)
+        part = part[np.isfinite(part).all(axis=1)]
+        moment += part.T @ part
+    _, axes = np.linalg.eigh(moment)
     return axes[:, ::-1].astype(np.float32)
 
 
-def choose_width(matrix: Floats, axes: NDArray[np.float32], k: int = 10) -> int | None:
+def choose_width(matrix: RowSource, axes: NDArray[np.float32], k: int = 10) -> int | None:
     """The prefix that costs least, going by rows of the matrix as queries; None if none is worthwhile.
 
     The cost of a search is counted in numbers read: the prefix of all rows, and all numbers of those that its bound
@@ -194,9 +208,9 @@ def _left_over(
     return left if len(left) <= limit else None
 
 
-def _sample(matrix: Floats, count: int) -> NDArray[np.float32]:
+def _sample(matrix: RowSource, count: int) -> NDArray[np.float32]:
     if len(matrix) <= count:
-        return np.asarray(matrix, np.float32)
+        return np.asarray(matrix[:], np.float32)
     chosen = np.random.default_rng(SEED).choice(len(matrix), count, replace=False)
     return np.asarray(matrix[np.sort(chosen)], np.float32)
 
