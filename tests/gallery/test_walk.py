@@ -1,4 +1,5 @@
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,18 @@ def test_a_folder_without_permission_is_unknown(tmp_path: Path) -> None:
         assert walking.unseen == [(b"closed/", "Permission denied")]
     finally:
         (tmp_path / "closed").chmod(0o700)
+
+
+def test_what_is_known_of_a_file_is_let_go_when_the_next_one_comes(tmp_path: Path) -> None:
+    """A folder may hold a million: what stat says of each would be 0.7 GB."""
+    files = 4001
+    for number in range(files):
+        (tmp_path / f"IMG_{number:05d}.jpg").touch()
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in walk(tmp_path).files())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == files
+    assert peak_bytes / files < 400
