@@ -215,21 +215,40 @@ def test_a_process_that_allows_less_than_float32_does_not_get_it_here_and_keeps_
         torch.set_float32_matmul_precision(usual)
 
 
+def test_a_process_that_allows_less_everywhere_can_still_take_it_back_everywhere(torch: Any) -> None:
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("before PyTorch 2.9 there is one switch for all")
+    cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    usual = torch.backends.fp32_precision, cuda.fp32_precision, mkldnn.fp32_precision
+    try:
+        cuda.fp32_precision = mkldnn.fp32_precision = "none"
+        torch.backends.fp32_precision = "tf32"  # and the products', which say nothing themselves, with it
+        with exact_float32(torch):
+            assert (cuda.fp32_precision, mkldnn.fp32_precision) == ("ieee", "ieee")
+        assert (cuda.fp32_precision, mkldnn.fp32_precision) == ("tf32", "tf32")
+        torch.backends.fp32_precision = "ieee"
+        assert (cuda.fp32_precision, mkldnn.fp32_precision) == ("ieee", "ieee")
+    finally:
+        torch.backends.fp32_precision, cuda.fp32_precision, mkldnn.fp32_precision = usual
+
+
 def switch(**values: str) -> SimpleNamespace:
-    return SimpleNamespace(matmul=SimpleNamespace(**values))
+    return SimpleNamespace(matmul=SimpleNamespace(**values), fp32_precision="none")
 
 
 def test_float32_is_exact_inside_under_both_names_that_pytorch_has_for_it() -> None:
     new = SimpleNamespace(
-        backends=SimpleNamespace(cuda=switch(fp32_precision="tf32"), mkldnn=switch(fp32_precision="bf16"))
+        backends=SimpleNamespace(
+            cuda=switch(fp32_precision="tf32"), mkldnn=switch(fp32_precision="bf16"), fp32_precision="none"
+        )
     )
     with exact_float32(new):
         assert (new.backends.cuda.matmul.fp32_precision, new.backends.mkldnn.matmul.fp32_precision) == ("ieee", "ieee")
     assert (new.backends.cuda.matmul.fp32_precision, new.backends.mkldnn.matmul.fp32_precision) == ("tf32", "bf16")
 
     set_to = ["high"]
-    old = SimpleNamespace(
-        backends=SimpleNamespace(cuda=switch(), mkldnn=switch()),
+    old = SimpleNamespace(  # as in 2.5 to 2.8: mkldnn has no switch for products, and cuda's has another name
+        backends=SimpleNamespace(cuda=SimpleNamespace(matmul=SimpleNamespace()), mkldnn=SimpleNamespace()),
         get_float32_matmul_precision=lambda: set_to[-1],
         set_float32_matmul_precision=set_to.append,
     )

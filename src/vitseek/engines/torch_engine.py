@@ -287,15 +287,20 @@ def limited_threads(torch: Any, threads: int) -> Iterator[None]:
 def exact_float32(torch: Any) -> Iterator[None]:
     """Enter with products of float32 in float32, not TF32 or bfloat16; put back what the process had allowed."""
     with SWITCHES:
-        switches = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
-        if all(hasattr(switch, "fp32_precision") for switch in switches):  # since PyTorch 2.9
-            usual = [switch.fp32_precision for switch in switches]
-            for switch in switches:
+        if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # since PyTorch 2.9
+            # Of a switch that says nothing itself one reads what stands above it: it goes back to saying nothing.
+            backends = torch.backends
+            usual = [
+                (switch, "none" if was == above.fp32_precision else was)
+                for switch, above in ((backends.cuda.matmul, backends), (backends.mkldnn.matmul, backends.mkldnn))
+                if (was := switch.fp32_precision) not in ("none", "ieee")
+            ]
+            for switch, _ in usual:
                 switch.fp32_precision = "ieee"
             try:
                 yield
             finally:
-                for switch, was in zip(switches, usual, strict=True):
+                for switch, was in usual:
                     switch.fp32_precision = was
             return
         allowed = torch.get_float32_matmul_precision()
