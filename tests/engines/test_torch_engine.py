@@ -181,6 +181,36 @@ def test_a_batch_that_memory_does_not_suffice_for_is_computed_in_halves(
     assert engine.computes == "torch"
 
 
+OTHER_DEVICES_WORDS = {
+    "processor": "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: ...",
+    "Windows": "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: ...",
+    "MPS": "MPS backend out of memory (MPS allocated: 5.50 GB, other allocations: 14.76 GB, ...",
+    "MPS, one buffer": "Invalid buffer size: 24.00 GB",
+}
+
+
+@pytest.mark.parametrize("words", [None, *OTHER_DEVICES_WORDS.values()], ids=["for real", *OTHER_DEVICES_WORDS])
+def test_want_of_memory_is_known_by_its_words_where_it_has_no_type(
+    words: str | None, params: dict[str, np.ndarray], rng: np.random.Generator, torch: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    right = TorchPass.__call__
+
+    def small(self: TorchPass, pixels: Any) -> Any:
+        if len(pixels) > 7:
+            if words is None:
+                torch.empty(1 << 56)  # more than a processor can address
+            raise RuntimeError(words)
+        return right(self, pixels)
+
+    monkeypatch.setattr(TorchPass, "__call__", small)
+    said: list[str] = []
+    engine = TorchEngine(params, SMALL, "cls", 1, report=said.append)
+    pixels = rng.standard_normal((31, 3, *SIZE), dtype=np.float32)
+    np.testing.assert_allclose(engine.embed_pixels(pixels), engine.numpy.embed_pixels(pixels), atol=FLOAT32)
+    assert said == ["memory does not suffice for 31 pictures at a time: 15 or fewer are computed at once"]
+
+
 def test_threads_are_those_asked_for_in_the_call_and_the_process_s_afterwards(
     params: dict[str, np.ndarray], rng: np.random.Generator, torch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
