@@ -10,9 +10,9 @@ copied without waiting; and the same through ``torch.compile``, where that works
 
 Features are compared with NumPy's in float32 before anything is timed. "of the ceiling" holds a contestant against the
 products of the model's layers alone, (images x tokens, in) with (in, out) in bfloat16, in a turn of their own. "memory"
-is the most that PyTorch has held on the GPU for a contestant beyond what was there before: weights, input and the
-numbers between the layers. "first" is the time until the first features of that batch size: kernels are chosen, passes
-recorded or compiled.
+is the most that PyTorch has held on the GPU for a contestant: weights, input, the numbers between the layers, and what
+it keeps of the batch sizes before. "first" is the time until the first features of that batch size: kernels are
+chosen, passes recorded or compiled.
 
 The second table goes from photos on the disk to features: threads decode and resize while the GPU computes. "decoding"
 and "model" are each alone on the same photos; the whole cannot be faster than the slower of them.
@@ -63,6 +63,7 @@ class Runner:
     name: str
     run: Callable[[], Any]
     memory_bytes: int = 0
+    kept_bytes: int = 0  # of these, what it goes on to hold
     first_s: float = 0.0
     skipped: str = ""
 
@@ -102,9 +103,18 @@ class Card:
 
 
 def readied(
-    card: Card, name: str, make: Callable[[], Callable[[], np.ndarray]], wanted: np.ndarray, most: float
+    card: Card,
+    name: str,
+    make: Callable[[], Callable[[], np.ndarray]],
+    wanted: np.ndarray,
+    most: float,
+    *,
+    kept_bytes: int = 0,
 ) -> Runner:
-    """Make a contestant, and have it compute once, be compared and compute again."""
+    """Make a contestant, and have it compute once, be compared and compute again.
+
+    ``kept_bytes``: what it holds on the card already, its weights for example.
+    """
     held, start = card.begin(), time.perf_counter()
     try:
         run = make()
@@ -112,10 +122,13 @@ def readied(
         first_s = time.perf_counter() - start
         run()
     except Exception as error:  # a peer may lack a compiler, or memory: the others go on
-        return Runner(name, lambda: None, skipped=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        return Runner(name, lambda: None, kept_bytes=kept_bytes, skipped=reason)
     if (apart := distance(found, wanted)) > most:
-        return Runner(name, lambda: None, skipped=f"features are {apart:.2g} of their length from NumPy's")
-    return Runner(name, run, memory_bytes=card.most() - held, first_s=first_s)
+        reason = f"features are {apart:.2g} of their length from NumPy's"
+        return Runner(name, lambda: None, kept_bytes=kept_bytes, skipped=reason)
+    memory_bytes = kept_bytes + card.most() - held
+    return Runner(name, run, memory_bytes=memory_bytes, kept_bytes=kept_bytes + card.begin() - held, first_s=first_s)
 
 
 def ours(engine: TorchEngine, pixels: np.ndarray) -> Callable[[], np.ndarray]:
@@ -185,7 +198,9 @@ def compare(
         precision: TorchEngine(params, config, "cls", precision=precision, device=str(card.device))
         for precision in OURS
     }
+    held = card.begin()
     theirs = class_token(transformers, "bfloat16").to(card.device)
+    kept = dict.fromkeys(OURS.values(), 0) | dict.fromkeys((PEER, COMPILED), card.begin() - held)
     for batch in batches:
         pixels = pictures(batch, side_px)
         shown = pixels[:4]  # NumPy computes on the processor
@@ -205,9 +220,17 @@ def compare(
             )
         with quiet():
             runners = [
-                readied(card, name, make, wanted, TOLERANCES["float32" if "float32" in name else "bfloat16"])
+                readied(
+                    card,
+                    name,
+                    make,
+                    wanted,
+                    TOLERANCES["float32" if "float32" in name else "bfloat16"],
+                    kept_bytes=kept[name],
+                )
                 for name, make in makes.items()
             ]
+        kept |= {one.name: one.kept_bytes for one in runners}
         runs = {one.name: one.run for one in runners if not one.skipped}
         runs[PRODUCTS] = products(card, model, side_px, batch)
         times = {name: own.wall_s for name, own in take_turns(runs, rounds=rounds).items()}

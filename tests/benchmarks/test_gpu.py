@@ -41,6 +41,27 @@ def test_a_contestant_that_is_wrong_or_fails_has_a_reason_and_no_figures(make, r
     assert line(runner, {}, 2)["images/s"] == "–"
 
 
+class Ledger:
+    """A card whose memory is what is written down: held when asked for, and the most since."""
+
+    def __init__(self, held: list[int], most: list[int]) -> None:
+        self.held, self.peaks = iter(held), iter(most)
+
+    def begin(self) -> int:
+        return next(self.held)
+
+    def most(self) -> int:
+        return next(self.peaks)
+
+
+def test_memory_counts_what_a_contestant_holds_from_earlier_batches_and_not_what_others_hold():
+    wanted = np.ones((2, 3), np.float32)
+    card = Ledger(held=[100, 130, 900, 950], most=[170, 1000])
+    first, second = (readied(card, MINE, lambda: lambda: wanted, wanted, 0.05, kept_bytes=kept) for kept in (0, 30))
+    assert (first.memory_bytes, first.kept_bytes) == (70, 30)  # it keeps weights and a recording
+    assert (second.memory_bytes, second.kept_bytes) == (130, 80)  # 100 more at most, 50 of which stay
+
+
 @pytest.mark.parity
 def test_everything_runs_tiny_on_the_processor_and_is_kept(tmp_path):
     file = tmp_path / "gpu.csv"

@@ -181,6 +181,36 @@ def test_a_batch_that_memory_does_not_suffice_for_is_computed_in_halves(
     assert engine.computes == "torch"
 
 
+OTHER_DEVICES_WORDS = {
+    "processor": "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: ...",
+    "Windows": "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: ...",
+    "MPS": "MPS backend out of memory (MPS allocated: 5.50 GB, other allocations: 14.76 GB, ...",
+    "MPS, one buffer": "Invalid buffer size: 24.00 GB",
+}
+
+
+@pytest.mark.parametrize("words", [None, *OTHER_DEVICES_WORDS.values()], ids=["for real", *OTHER_DEVICES_WORDS])
+def test_want_of_memory_is_known_by_its_words_where_it_has_no_type(
+    words: str | None, params: dict[str, np.ndarray], rng: np.random.Generator, torch: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    right = TorchPass.__call__
+
+    def small(self: TorchPass, pixels: Any) -> Any:
+        if len(pixels) > 7:
+            if words is None:
+                torch.empty(1 << 56)  # more than a processor can address
+            raise RuntimeError(words)
+        return right(self, pixels)
+
+    monkeypatch.setattr(TorchPass, "__call__", small)
+    said: list[str] = []
+    engine = TorchEngine(params, SMALL, "cls", 1, report=said.append)
+    pixels = rng.standard_normal((31, 3, *SIZE), dtype=np.float32)
+    np.testing.assert_allclose(engine.embed_pixels(pixels), engine.numpy.embed_pixels(pixels), atol=FLOAT32)
+    assert said == ["memory does not suffice for 31 pictures at a time: 15 or fewer are computed at once"]
+
+
 def test_threads_are_those_asked_for_in_the_call_and_the_process_s_afterwards(
     params: dict[str, np.ndarray], rng: np.random.Generator, torch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,21 +245,40 @@ def test_a_process_that_allows_less_than_float32_does_not_get_it_here_and_keeps_
         torch.set_float32_matmul_precision(usual)
 
 
+def test_a_process_that_allows_less_everywhere_can_still_take_it_back_everywhere(torch: Any) -> None:
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("before PyTorch 2.9 there is one switch for all")
+    cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    usual = torch.backends.fp32_precision, cuda.fp32_precision, mkldnn.fp32_precision
+    try:
+        cuda.fp32_precision = mkldnn.fp32_precision = "none"
+        torch.backends.fp32_precision = "tf32"  # and the products', which say nothing themselves, with it
+        with exact_float32(torch):
+            assert (cuda.fp32_precision, mkldnn.fp32_precision) == ("ieee", "ieee")
+        assert (cuda.fp32_precision, mkldnn.fp32_precision) == ("tf32", "tf32")
+        torch.backends.fp32_precision = "ieee"
+        assert (cuda.fp32_precision, mkldnn.fp32_precision) == ("ieee", "ieee")
+    finally:
+        torch.backends.fp32_precision, cuda.fp32_precision, mkldnn.fp32_precision = usual
+
+
 def switch(**values: str) -> SimpleNamespace:
-    return SimpleNamespace(matmul=SimpleNamespace(**values))
+    return SimpleNamespace(matmul=SimpleNamespace(**values), fp32_precision="none")
 
 
 def test_float32_is_exact_inside_under_both_names_that_pytorch_has_for_it() -> None:
     new = SimpleNamespace(
-        backends=SimpleNamespace(cuda=switch(fp32_precision="tf32"), mkldnn=switch(fp32_precision="bf16"))
+        backends=SimpleNamespace(
+            cuda=switch(fp32_precision="tf32"), mkldnn=switch(fp32_precision="bf16"), fp32_precision="none"
+        )
     )
     with exact_float32(new):
         assert (new.backends.cuda.matmul.fp32_precision, new.backends.mkldnn.matmul.fp32_precision) == ("ieee", "ieee")
     assert (new.backends.cuda.matmul.fp32_precision, new.backends.mkldnn.matmul.fp32_precision) == ("tf32", "bf16")
 
     set_to = ["high"]
-    old = SimpleNamespace(
-        backends=SimpleNamespace(cuda=switch(), mkldnn=switch()),
+    old = SimpleNamespace(  # as in 2.5 to 2.8: mkldnn has no switch for products, and cuda's has another name
+        backends=SimpleNamespace(cuda=SimpleNamespace(matmul=SimpleNamespace()), mkldnn=SimpleNamespace()),
         get_float32_matmul_precision=lambda: set_to[-1],
         set_float32_matmul_precision=set_to.append,
     )

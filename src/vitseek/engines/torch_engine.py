@@ -32,6 +32,8 @@ RECORDED = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # batch sizes on a GPU, each reco
 LARGEST_EAGER = 32  # elsewhere; more needs memory and is no faster
 SLOTS = 3  # one is filled, one is on its way, one is read
 WARM_UPS = 2  # before a recording: libraries choose their kernels and get their memory
+# What PyTorch says in an ordinary RuntimeError when the processor's memory, or MPS's, does not suffice.
+OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "MPS backend out of memory", "Invalid buffer size: ")
 SWITCHES = threading.RLock()  # PyTorch's number of threads and its kind of float32 are the whole process's
 
 
@@ -114,33 +116,43 @@ class EagerRun:
     def _part(self, pixels: Array) -> Array:
         weights = self._compute.weights
         with limited_threads(self._torch, self._threads), exact_float32(self._torch), self._torch.inference_mode():
-            found = self._compute(_tensor(self._torch, pixels).to(weights.device, weights.dtype))
-            features: Array = found.cpu().numpy()
+            try:
+                found = self._compute(_tensor(self._torch, pixels).to(weights.device, weights.dtype))
+                features: Array = found.cpu().numpy()
+            except RuntimeError as error:
+                if any(words in str(error) for words in OUT_OF_MEMORY):
+                    raise self._torch.OutOfMemoryError(str(error)) from error
+                raise
             return features
 
 
 class _Recorder:
-    """What the recordings of an engine share: two streams, the memory between their steps, and one lock for all."""
+    """What the recordings of an engine share: three streams, the memory between their steps, and one lock for all.
+
+    Whatever comes to a stream while it is recorded becomes part of the recording, or spoils it, from any thread. Other
+    threads read features from ``compute`` meanwhile, without the lock: nothing is recorded there.
+    """
 
     def __init__(self, torch: Any, device: Any) -> None:
         self.torch, self.device = torch, device
         self.compute = torch.cuda.Stream(device)
         self.copy = torch.cuda.Stream(device)
+        self.capture = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
         self.lock = threading.RLock()
 
     def record(self, step: Callable[[Tensor], Tensor], pixels: Tensor) -> _Recording:
-        """Record ``step`` for pixels of this shape, which become where its input lies."""
+        """Record ``step`` for pixels of this shape, made on ``capture``, which become where its input lies."""
         torch = self.torch
         with torch.cuda.device(self.device), SWITCHES, exact_float32(torch):
-            self.compute.wait_stream(torch.cuda.current_stream())  # which the weights came by
-            with torch.cuda.stream(self.compute):
+            self.capture.wait_stream(torch.cuda.current_stream())  # which the weights came by
+            with torch.cuda.stream(self.capture):
                 for _ in range(WARM_UPS):
                     step(pixels)
             graph = torch.cuda.CUDAGraph()
             try:
                 # Other threads of the process may allocate meanwhile: only what this one does is recorded and judged.
-                with torch.cuda.graph(graph, pool=self.pool, stream=self.compute, capture_error_mode="thread_local"):
+                with torch.cuda.graph(graph, pool=self.pool, stream=self.capture, capture_error_mode="thread_local"):
                     out = step(pixels)
             except RuntimeError as error:  # leaving the recording fails too, and hides why
                 if isinstance(error.__context__, torch.OutOfMemoryError):
@@ -150,7 +162,7 @@ class _Recorder:
 
     def forget(self) -> None:
         """Give memory between the steps back, after all recordings were let go."""
-        with self.torch.cuda.device(self.device):
+        with self.torch.cuda.device(self.device), SWITCHES:  # another engine may record
             self.torch.cuda.synchronize()
             self.pool = self.torch.cuda.graph_pool_handle()
             self.torch.cuda.empty_cache()
@@ -210,7 +222,8 @@ class RecordedRun:
                 if slot is not None:
                     slot.read.synchronize()
                 slot = None  # its memory goes before new is asked for
-                slot = _Slot(torch, self._shape(chunk.rows), self._compute.weights.dtype, recorder.device)
+                with torch.cuda.stream(recorder.copy):  # memory let go elsewhere may still be written to there
+                    slot = _Slot(torch, self._shape(chunk.rows), self._compute.weights.dtype, recorder.device)
             slot.arrived.synchronize()  # its last piece has left the host's side
             slot.host[:images].copy_(_tensor(torch, pixels[chunk.start : chunk.stop]))
             with recorder.lock:
@@ -233,7 +246,7 @@ class RecordedRun:
     def _recording(self, rows: int) -> _Recording:
         if rows not in self._recordings:
             weights = self._compute.weights
-            with self._torch.cuda.stream(self._recorder.compute):
+            with self._torch.cuda.stream(self._recorder.capture):
                 pixels = self._torch.zeros(self._shape(rows), dtype=weights.dtype, device=weights.device)
             self._recordings[rows] = self._recorder.record(self._compute, pixels)
         return self._recordings[rows]
@@ -243,7 +256,7 @@ class RecordedRun:
 
     def _forget(self, largest: int) -> None:
         """Let go of all recordings: the memory between their steps is one, as large as the largest needs."""
-        with self._recorder.lock:
+        with self._recorder.lock, SWITCHES:  # waiting for the whole GPU spoils what another engine records
             self._torch.cuda.synchronize(self._recorder.device)
             self._recordings.clear()
             self._recorder.forget()
@@ -287,15 +300,20 @@ def limited_threads(torch: Any, threads: int) -> Iterator[None]:
 def exact_float32(torch: Any) -> Iterator[None]:
     """Enter with products of float32 in float32, not TF32 or bfloat16; put back what the process had allowed."""
     with SWITCHES:
-        switches = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
-        if all(hasattr(switch, "fp32_precision") for switch in switches):  # since PyTorch 2.9
-            usual = [switch.fp32_precision for switch in switches]
-            for switch in switches:
+        if hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # since PyTorch 2.9
+            # Of a switch that says nothing itself one reads what stands above it: it goes back to saying nothing.
+            backends = torch.backends
+            usual = [
+                (switch, "none" if was == above.fp32_precision else was)
+                for switch, above in ((backends.cuda.matmul, backends), (backends.mkldnn.matmul, backends.mkldnn))
+                if (was := switch.fp32_precision) not in ("none", "ieee")
+            ]
+            for switch, _ in usual:
                 switch.fp32_precision = "ieee"
             try:
                 yield
             finally:
-                for switch, was in zip(switches, usual, strict=True):
+                for switch, was in usual:
                     switch.fp32_precision = was
             return
         allowed = torch.get_float32_matmul_precision()
